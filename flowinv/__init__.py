@@ -1,0 +1,1 @@
+"""flowinv: simulators inverted with conditional normalizing flows, in JAX."""

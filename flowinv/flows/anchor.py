@@ -1,0 +1,95 @@
+"""The anchor: a solved estimate of theta and its error, carried into the latent space.
+
+The map from x to the latent z = Phi^-1(CDF(theta)) bends wherever the prior ends, and a
+linear regression of z pays for it. A parameter with two edges is therefore regressed in
+its own units, where instruments are close to linear, and the estimate is carried into
+z by the prior's own transport, error bar and all. Unbounded parameters are regressed
+in z.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flowinv.flows.head import LOG_SIGMA_RANGE
+from flowinv.flows.start import RidgeStart, solve_start
+from flowinv.priors.latent import Prior
+
+__all__ = ["anchor_in_latent", "anchor_terms", "solve_anchor"]
+
+# With more features their products would outnumber the rows of small studies.
+MAX_QUADRATIC = 24
+# Standardised features are kept within this many sds: products of outliers explode.
+FEATURE_RANGE = 6.0
+
+
+def anchor_terms(features: Array) -> Array:
+    """Regression terms `[..., T]` of standardised features `[..., F]`.
+
+    The features themselves, clipped, and for few of them all products of two.
+    """
+    features = jnp.clip(features, -FEATURE_RANGE, FEATURE_RANGE)
+    size = features.shape[-1]
+    if size > MAX_QUADRATIC:
+        return features
+    i, j = np.triu_indices(size)
+    return jnp.concatenate([features, features[..., i] * features[..., j]], -1)
+
+
+def solve_anchor(
+    prior: Prior, features: Array, z: Array, num_validation: int
+) -> RidgeStart:
+    """Regress theta (bounded parameters, scaled to -1..1) or z on the features.
+
+    Args:
+        prior: prior of theta.
+        features: standardised features, `[N, F]`, validation rows last.
+        z: latent parameters, `[N, D]`.
+        num_validation: rows held out.
+    """
+    targets = jnp.where(_bounded(prior), _scaled(prior, prior.from_latent(z)), z)
+    return solve_start(anchor_terms(features), targets, num_validation)
+
+
+def anchor_in_latent(prior: Prior, start: RidgeStart, features: Array) -> Array:
+    """Estimate and log error in z, concatenated: `[..., F]` to `[..., 2 D]`.
+
+    A bounded estimate is kept half an error inside its edges, and its error is half the
+    latent distance between estimate - error and estimate + error.
+    """
+    mean, log_sd = start.predict(anchor_terms(features))
+    log_sd = jnp.clip(log_sd, *LOG_SIGMA_RANGE)
+    sd = jnp.minimum(jnp.exp(log_sd), 0.5)
+    inner = jnp.clip(mean, -1.0 + 0.5 * sd, 1.0 - 0.5 * sd)
+    margin = 1.0 - 0.25 * sd
+    low = _to_latent(prior, jnp.clip(inner - sd, -margin, margin))
+    high = _to_latent(prior, jnp.clip(inner + sd, -margin, margin))
+    width = jnp.maximum(0.5 * (high - low), 1e-5)
+    bounded = _bounded(prior)
+    centre = jnp.where(bounded, _to_latent(prior, inner), mean)
+    log_width = jnp.where(bounded, jnp.log(width), log_sd)
+    return jnp.concatenate([centre, log_width], -1)
+
+
+def _bounded(prior: Prior) -> np.ndarray:
+    return np.isfinite(prior.low) & np.isfinite(prior.high)
+
+
+def _edges(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Edges in float32, with -1, 1 standing in for unbounded parameters."""
+    bounded = _bounded(prior)
+    low = np.where(bounded, prior.low, -1.0).astype(np.float32)
+    return low, np.where(bounded, prior.high, 1.0).astype(np.float32)
+
+
+def _scaled(prior: Prior, theta: Array) -> Array:
+    low, high = _edges(prior)
+    return 2.0 * (theta - low) / (high - low) - 1.0
+
+
+def _to_latent(prior: Prior, scaled: Array) -> Array:
+    """Latent of scaled bounded parameters; unbounded ones get their prior's centre."""
+    low, high = _edges(prior)
+    theta = low + 0.5 * (scaled + 1.0) * (high - low)
+    centre = prior.from_latent(jnp.zeros(prior.dim, theta.dtype))
+    return prior.to_latent(jnp.where(_bounded(prior), theta, centre))

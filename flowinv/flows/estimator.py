@@ -1,0 +1,224 @@
+"""The estimator: q(theta | x) from a prior, an embedding and a flow.
+
+x -> features (frozen statistics) -> context (trained embedding) -> flow over the latent
+z of the prior. Features depend on no trained number, so a fixed set of simulations is
+turned into features once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flowinv.checks import check_at_least, check_shape, fail
+from flowinv.data.standardise import (
+    Statistics,
+    fit_statistics,
+    resolve_scaling,
+    standardise,
+)
+from flowinv.flows.anchor import anchor_in_latent, solve_anchor
+from flowinv.flows.base import ConditionalFlow
+from flowinv.flows.start import RidgeStart
+from flowinv.priors.latent import Prior
+from flowinv.types import Dataset
+
+__all__ = ["Estimator", "Features", "Frozen", "Params", "Variables"]
+
+# Rows of a solve: more would not move a few hundred coefficients by an error bar.
+MAX_SOLVE = 20_000
+
+Params = Any
+"""Trained numbers: a dict with the trees `flow` and `embedding`."""
+
+
+class Frozen(NamedTuple):
+    """Numbers solved from the training rows before training, and then kept.
+
+    Attributes:
+        statistics: input statistics of x.
+        summary: mean and sd of the summaries, each `[S]`.
+        anchor: solved estimate of theta.
+        start: the flow's `start` collection.
+    """
+
+    statistics: Statistics
+    summary: tuple[Array, Array]
+    anchor: RidgeStart
+    start: Any
+
+
+class Variables(NamedTuple):
+    """Everything numeric about an estimator: a pytree."""
+
+    params: Params
+    frozen: Frozen
+
+
+class Features(NamedTuple):
+    """What the trained part sees of one x.
+
+    Attributes:
+        inputs: standardised x, `[..., *x_shape]`, or size 0 without an embedding.
+        extras: standardised summaries and the anchor, `[..., S + 2 D]`.
+    """
+
+    inputs: Array
+    extras: Array
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """q(theta | x) as a frozen description; its numbers live in `Variables`.
+
+    Attributes:
+        prior: prior of theta.
+        flow: any flow of `flowinv.flows`.
+        embedding: linen module from standardised x to `[..., C]`; None takes the
+            summaries alone, or the flattened x where there are none.
+        summary: raw x to summaries `[..., S]`, such as `profile_moments`; or None.
+        input_scaling: map of x before standardisation, `auto` decides from the data
+            (`resolve` then names the choice).
+        anchored: solve the start (see `flowinv.flows.anchor`).
+    """
+
+    prior: Prior
+    flow: ConditionalFlow
+    embedding: nn.Module | None = None
+    summary: Callable[[Array], Array] | None = None
+    input_scaling: str = "auto"
+    anchored: bool = True
+
+    def resolve(self, data: Dataset) -> "Estimator":
+        """Return this estimator with `auto` input scaling replaced by its choice."""
+        scaling = resolve_scaling(data.x, data.valid, self.input_scaling)
+        return Estimator(
+            self.prior, self.flow, self.embedding, self.summary, scaling, self.anchored
+        )
+
+    def init(self, key: Array, data: Dataset, num_validation: int) -> Variables:
+        """Solve the frozen part on `data` and draw the trained one.
+
+        Args:
+            key: typed key.
+            data: valid simulations, the validation rows last. Statistics and solves
+                use the rows before them; validation rows choose penalties only.
+            num_validation: number of validation rows, at least 2.
+
+        Raises:
+            ValueError: for unresolved `auto` scaling, too few rows, a theta of another
+                size than the prior's.
+        """
+        count = len(data.theta) - num_validation
+        check_at_least("num_validation", num_validation, 2)
+        check_at_least("number of training simulations", count, 2)
+        check_shape("theta", data.theta.shape[1:], (self.prior.dim,))
+        rows = np.arange(len(data.theta)) < count
+        statistics = fit_statistics(data.x, rows, self.input_scaling)
+        frozen = Frozen(statistics, self._summary_scale(data.x[:count]), None, None)
+        z = self.prior.to_latent(data.theta)
+        some = slice(max(0, count - MAX_SOLVE), count + min(num_validation, MAX_SOLVE))
+        held = some.stop - count
+        raw = self._regressors(frozen, data.x[some])
+        frozen = frozen._replace(anchor=self._solve(raw, z[some], held))
+        example = jax.tree.map(lambda a: a[:1], self.features(frozen, data.x[:2]))
+        params, start = self._draw(key, example)
+        return Variables(params, frozen._replace(start=start))
+
+    def features(self, frozen: Frozen, x: Array) -> Features:
+        """Turn raw x `[..., *x_shape]` into features; no trained number enters."""
+        inputs = standardise(frozen.statistics, x, self.input_scaling)
+        event = frozen.statistics.shift.ndim
+        batch = inputs.shape[: inputs.ndim - event]
+        extras = [jnp.zeros((*batch, 0))]
+        if self.summary is not None:
+            extras.append(self._summaries(frozen, x))
+        if self.anchored:
+            regressors = self._regressors(frozen, x)
+            extras.append(anchor_in_latent(self.prior, frozen.anchor, regressors))
+        if self.embedding is None and self.summary is not None:
+            inputs = jnp.zeros((*batch, 0))
+        return Features(inputs, jnp.concatenate(extras, -1))
+
+    def context(self, params: Params, features: Features) -> Array:
+        """Return the context `[..., C]`: embedding, summaries, anchor."""
+        inputs = features.inputs
+        if self.embedding is not None:
+            inputs = self.embedding.apply({"params": params["embedding"]}, inputs)
+        inputs = inputs.reshape(*features.extras.shape[:-1], -1)
+        return jnp.concatenate([features.extras, inputs], -1)
+
+    def flow_variables(self, variables: Variables) -> dict[str, Any]:
+        """Return the flow's own collections, for `flow.apply`."""
+        start = variables.frozen.start
+        return {"params": variables.params["flow"], "start": start}
+
+    def latent_log_prob(
+        self, variables: Variables, z: Array, features: Features
+    ) -> tuple[Array, Array]:
+        """Return log q(z | x) and the out-of-range share, `[...]` each."""
+        context = self.context(variables.params, features)
+        method = self.flow.log_prob_and_range
+        return self.flow.apply(
+            self.flow_variables(variables), z, context, method=method
+        )
+
+    def _regressors(self, frozen: Frozen, x: Array) -> Array:
+        """What the anchor regresses on: summaries, or the flattened x."""
+        if self.summary is not None:
+            return self._summaries(frozen, x)
+        inputs = standardise(frozen.statistics, x, self.input_scaling)
+        event = frozen.statistics.shift.ndim
+        return inputs.reshape(*inputs.shape[: inputs.ndim - event], -1)
+
+    def _summaries(self, frozen: Frozen, x: Array) -> Array:
+        mean, scale = frozen.summary
+        return (self.summary(x) - mean) / scale
+
+    def _summary_scale(self, x: Array) -> tuple[Array, Array]:
+        if self.summary is None:
+            return jnp.zeros(0), jnp.ones(0)
+        values = np.asarray(self.summary(x), np.float64)
+        if not np.isfinite(values).all():
+            fail("summaries of the training rows", "to be finite", "inf or NaN")
+        scale = np.where(values.std(0) > 0, values.std(0), 1.0)
+        mean = values.mean(0)
+        return jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32)
+
+    def _solve(self, regressors: Array, z: Array, num_validation: int) -> RidgeStart:
+        if not self.anchored:
+            dim = self.prior.dim
+            empty = jnp.zeros((0, dim))
+            return RidgeStart(empty, jnp.zeros(dim), empty, jnp.zeros(dim))
+        solve = jax.jit(solve_anchor, static_argnums=(0, 3))
+        return solve(self.prior, regressors, z, num_validation)
+
+    def draw_params(self, key: Array, example: Features) -> Params:
+        """Draw new trained parameters for features of shape `[1, ...]`."""
+        return self._draw(key, example)[0]
+
+    def _draw(self, key: Array, example: Features) -> tuple[Params, Any]:
+        """Draw trained parameters; the head starts at the anchor."""
+        key_embedding, key_flow = jax.random.split(key)
+        params: dict[str, Any] = {"embedding": {}}
+        if self.embedding is not None:
+            drawn = self.embedding.init(key_embedding, example.inputs)
+            params["embedding"] = drawn["params"]
+        dim = self.prior.dim
+        context = self.context(params, example)
+        variables = self.flow.init(key_flow, jnp.zeros((1, dim)), context)
+        start = variables["start"]
+        if self.anchored:
+            begin = example.extras.shape[-1] - 2 * dim
+            pick = jnp.zeros((context.shape[-1], dim))
+            head = dict(start["head"])
+            rows = jnp.arange(dim)
+            head["mean_kernel"] = pick.at[begin + rows, rows].set(1.0)
+            head["scale_kernel"] = pick.at[begin + dim + rows, rows].set(1.0)
+            start = {"head": head}
+        return {**params, "flow": variables["params"]}, start

@@ -1,0 +1,1 @@
+"""Losses: one method, one file; `loss(apply, params, batch, key) -> [B]`."""

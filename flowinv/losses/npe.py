@@ -1,0 +1,50 @@
+"""Neural posterior estimation: maximum likelihood of theta given x.
+
+The mean of -log q(z_i | x_i) over simulations from the joint p(theta) p(x | theta) is
+smallest where q(. | x) is the posterior of every x (amortised). z is the prior's
+latent; the constant log |dz / dtheta| is left out.
+
+References:
+    Papamakarios and Murray 2016, arXiv:1605.06376.
+    Greenberg et al. 2019, Automatic Posterior Transformation, arXiv:1905.07488.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import Array
+
+__all__ = ["Batch", "npe_loss"]
+
+
+class Batch(NamedTuple):
+    """Rows of a training step.
+
+    Attributes:
+        z: latent parameters, `[B, D]`.
+        features: what the estimator sees of x, a pytree with leading axis B.
+        valid: rows that count, `[B]`.
+    """
+
+    z: Array
+    features: Any
+    valid: Array
+
+
+def npe_loss(
+    apply: Callable[[Any, Array, Any], tuple[Array, Array]],
+    params: Any,
+    batch: Batch,
+    key: Array,
+) -> tuple[Array, Array]:
+    """Return -log q(z | x) in nats and the out-of-range share, `[B]` each.
+
+    Args:
+        apply: `apply(params, z, features) -> (log q, out-of-range share)`.
+        params: trained numbers.
+        batch: rows from the joint distribution.
+        key: not used; atomic losses draw their atoms with it.
+    """
+    del key
+    log_prob, outside = apply(params, batch.z, batch.features)
+    return -log_prob, outside

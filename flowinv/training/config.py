@@ -1,0 +1,102 @@
+"""How to train: a frozen config, its checks, its optimizer."""
+
+from dataclasses import dataclass
+
+import optax
+
+from flowinv.checks import check_at_least, check_known, check_positive, fail
+
+__all__ = ["SCHEDULES", "TrainConfig", "learning_rate", "make_optimizer"]
+
+SCHEDULES = ("constant", "cosine")
+DRIVERS = ("auto", "scan", "step")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run.
+
+    Attributes:
+        batch_size: rows per step.
+        max_epochs: passes over a fixed set; not used with fresh simulations.
+        num_steps: steps with fresh simulations; not used with a fixed set.
+        learning_rate: peak rate of AdamW.
+        schedule: "cosine" to 1 % of the peak over the whole run, or "constant".
+        warmup_steps: linear ramp at the start.
+        weight_decay: AdamW's.
+        clip_norm: largest global gradient norm.
+        patience: epochs without a better validation loss before stopping; 0 never
+            stops.
+        validation_share: share of a fixed set held out.
+        num_validation: fresh simulations held out in fresh mode.
+        steps_per_epoch: steps between validations in fresh mode.
+        ema_decay: decay of the running mean of the parameters that is validated and
+            returned; 0 turns it off.
+        num_members: networks of the ensemble, trained as one vmapped program.
+        driver: "scan" runs an epoch as one program, "step" one step at a time with the
+            same numbers; "auto" takes "step" for wide networks on a CPU.
+        checkpoint_seconds: least time between two checkpoints.
+    """
+
+    batch_size: int = 256
+    max_epochs: int = 200
+    num_steps: int = 6_000
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup_steps: int = 100
+    weight_decay: float = 1e-5
+    clip_norm: float = 5.0
+    patience: int = 20
+    validation_share: float = 0.1
+    num_validation: int = 4_096
+    steps_per_epoch: int = 200
+    ema_decay: float = 0.0
+    num_members: int = 1
+    driver: str = "auto"
+    checkpoint_seconds: float = 5.0
+
+    def check(self) -> None:
+        """Raise one line for the first field out of its range.
+
+        Raises:
+            ValueError: what, expected, got.
+        """
+        for name in ("learning_rate", "clip_norm"):
+            check_positive(name, getattr(self, name))
+        for name in ("batch_size", "max_epochs", "num_steps", "steps_per_epoch"):
+            check_at_least(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "weight_decay", "patience", "checkpoint_seconds"):
+            check_at_least(name, getattr(self, name), 0)
+        check_at_least("num_members", self.num_members, 1)
+        check_at_least("num_validation", self.num_validation, 2)
+        check_known("schedule", self.schedule, SCHEDULES)
+        check_known("driver", self.driver, DRIVERS)
+        if not 0 < self.validation_share < 1:
+            fail("validation_share", "between 0 and 1", self.validation_share)
+        if not 0 <= self.ema_decay < 1:
+            fail("ema_decay", "at least 0 and below 1", self.ema_decay)
+
+
+def learning_rate(config: TrainConfig, total_steps: int) -> optax.Schedule:
+    """Rate by step: a linear ramp, then the schedule over what is left."""
+    peak, ramp = config.learning_rate, min(config.warmup_steps, total_steps // 2)
+    if config.schedule == "constant":
+        tail = optax.constant_schedule(peak)
+    else:
+        tail = optax.cosine_decay_schedule(peak, max(total_steps - ramp, 1), alpha=0.01)
+    if not ramp:
+        return tail
+    warm = optax.linear_schedule(peak / ramp, peak, ramp)
+    return optax.join_schedules([warm, tail], [ramp])
+
+
+def make_optimizer(
+    config: TrainConfig, total_steps: int
+) -> optax.GradientTransformation:
+    """AdamW behind clipping by the global norm."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            learning_rate(config, total_steps), weight_decay=config.weight_decay
+        ),
+    )

@@ -1,0 +1,95 @@
+"""The state of a training run: one pytree, and what a human reads of an epoch."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+__all__ = ["EpochInfo", "StepInfo", "TrainState", "init_state"]
+
+
+class TrainState(NamedTuple):
+    """All that changes while training; an ensemble has a leading axis on every leaf.
+
+    Attributes:
+        params: trained numbers.
+        opt_state: optimizer state.
+        ema: running mean of the parameters (equal to them when turned off).
+        key: typed key of this network; steps and epochs fold in their numbers.
+        step: steps taken, int32.
+        epoch: epochs finished, int32.
+        best_params: parameters (or running mean) with the best validation loss.
+        best_loss: that loss, +inf before the first finite one.
+        best_epoch: epoch that gave it.
+        waited: epochs since.
+        failed_step: step of the first non-finite loss or gradient, -1 if none.
+        stopped: no more steps are taken.
+    """
+
+    params: Any
+    opt_state: Any
+    ema: Any
+    key: Array
+    step: Array
+    epoch: Array
+    best_params: Any
+    best_loss: Array
+    best_epoch: Array
+    waited: Array
+    failed_step: Array
+    stopped: Array
+
+
+class StepInfo(NamedTuple):
+    """Loss (nats), gradient norm before clipping and out-of-range share of a step."""
+
+    loss: Array
+    gradient_norm: Array
+    out_of_range: Array
+
+
+class EpochInfo(NamedTuple):
+    """One line of the history.
+
+    Attributes:
+        train_loss: mean over the epoch's steps, nats.
+        validation_loss: mean over the validation rows, nats.
+        gradient_norm: mean over the steps, before clipping.
+        out_of_range: share of latent entries beyond the flow's interval, validation.
+        step: steps taken so far.
+        active: False for an epoch after the stop: nothing was done.
+    """
+
+    train_loss: Array
+    validation_loss: Array
+    gradient_norm: Array
+    out_of_range: Array
+    step: Array
+    active: Array
+
+
+def init_state(
+    key: Array, params: Any, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """Return the state before the first step; buffers are copies, fit for donation."""
+
+    def copy(tree: Any) -> Any:
+        return jax.tree.map(jnp.copy, tree)
+
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        params=copy(params),
+        opt_state=optimizer.init(params),
+        ema=copy(params),
+        key=key,
+        step=zero,
+        epoch=jnp.copy(zero),
+        best_params=copy(params),
+        best_loss=jnp.asarray(jnp.inf, jnp.float32),
+        best_epoch=jnp.copy(zero),
+        waited=jnp.copy(zero),
+        failed_step=jnp.asarray(-1, jnp.int32),
+        stopped=jnp.asarray(False),
+    )

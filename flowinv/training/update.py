@@ -1,0 +1,128 @@
+"""The one training step, and the end of an epoch: both pure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from flowinv.losses.npe import Batch
+from flowinv.training.state import EpochInfo, StepInfo, TrainState
+
+__all__ = ["finish_epoch", "make_update", "make_validate", "masked_mean"]
+
+Loss = Callable[[Any, Batch, Array], tuple[Array, Array]]
+
+
+def masked_mean(values: Array, valid: Array) -> Array:
+    """Mean over valid rows; 0 rows give 0. Invalid rows may hold anything."""
+    total = jnp.where(valid, values, 0.0).sum()
+    return total / jnp.maximum(valid.sum(), 1)
+
+
+def make_update(
+    loss: Loss, optimizer: optax.GradientTransformation, ema_decay: float
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]:
+    """Return `update(state, batch, key)`.
+
+    A step whose loss or gradient is not finite changes nothing but `failed_step` and
+    `stopped`; a stopped state stays as it is.
+    """
+
+    def update(
+        state: TrainState, batch: Batch, key: Array
+    ) -> tuple[TrainState, StepInfo]:
+        def objective(params: Any) -> tuple[Array, Array]:
+            values, outside = loss(params, batch, key)
+            return masked_mean(values, batch.valid), masked_mean(outside, batch.valid)
+
+        evaluate = jax.value_and_grad(objective, has_aux=True)
+        (value, outside), gradient = evaluate(state.params)
+        norm = optax.global_norm(gradient)
+        good = jnp.isfinite(value) & jnp.isfinite(norm)
+        go = good & ~state.stopped
+        changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, changes)
+        ema = params
+        if ema_decay:
+            # The usual correction for a short past: the first steps average evenly.
+            count = state.step.astype(jnp.float32) + 1.0
+            decay = jnp.minimum(ema_decay, count / (count + 10.0))
+            ema = optax.incremental_update(params, state.ema, 1.0 - decay)
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(go, a, b), new, old)
+
+        failed = jnp.where(state.stopped | good, state.failed_step, state.step)
+        state = state._replace(
+            params=keep(params, state.params),
+            opt_state=keep(opt_state, state.opt_state),
+            ema=keep(ema, state.ema),
+            step=state.step + go,
+            failed_step=failed,
+            stopped=state.stopped | ~good,
+        )
+        return state, StepInfo(value, norm, outside)
+
+    return update
+
+
+def make_validate(loss: Loss) -> Callable[[Any, Batch, Array], tuple[Array, Array]]:
+    """Return `validate(params, blocks, key)`: mean loss and out-of-range share.
+
+    `blocks` are validation rows of shape `[blocks, rows, ...]`, taken one block at a
+    time to bound the memory.
+    """
+
+    def validate(params: Any, blocks: Batch, key: Array) -> tuple[Array, Array]:
+        def one(block: Batch) -> tuple[Array, Array]:
+            values, outside = loss(params, block, key)
+            sums = jnp.where(block.valid, jnp.stack([values, outside]), 0.0).sum(-1)
+            return sums, block.valid.sum()
+
+        sums, counts = jax.lax.map(one, blocks)
+        mean = sums.sum(0) / jnp.maximum(counts.sum(), 1)
+        return mean[0], mean[1]
+
+    return validate
+
+
+def finish_epoch(
+    state: TrainState,
+    info: StepInfo,
+    validation: tuple[Array, Array],
+    patience: int,
+    max_epochs: int,
+) -> tuple[TrainState, EpochInfo]:
+    """Compare with the best, wait or stop, and sum the epoch up.
+
+    Only a finite validation loss can become the best. `info` has a leading step axis.
+    """
+    loss, outside = validation
+    better = (loss < state.best_loss) & jnp.isfinite(loss)
+
+    def choose(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
+
+    waited = jnp.where(better, 0, state.waited + 1)
+    epoch = state.epoch + 1
+    done = (epoch >= max_epochs) | ((waited >= patience) if patience else False)
+    report = EpochInfo(
+        train_loss=info.loss.mean(),
+        validation_loss=loss,
+        gradient_norm=info.gradient_norm.mean(),
+        out_of_range=outside,
+        step=state.step,
+        active=jnp.asarray(True),
+    )
+    state = state._replace(
+        epoch=epoch,
+        best_params=choose(state.ema, state.best_params),
+        best_loss=jnp.where(better, loss, state.best_loss),
+        best_epoch=jnp.where(better, epoch, state.best_epoch),
+        waited=waited,
+        stopped=state.stopped | done,
+    )
+    return state, report
