@@ -1,1 +1,57 @@
-"""flowinv: simulators inverted with conditional normalizing flows, in JAX."""
+"""flowinv: simulators inverted with conditional normalizing flows, in JAX.
+
+Names load when first used: `import flowinv` costs little more than `import jax`.
+"""
+
+import importlib
+from typing import Any
+
+from flowinv.cache import enable_cache
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it.
+_NAMES = {
+    "Dataset": "flowinv.types",
+    "Estimator": "flowinv.flows.estimator",
+    "InputError": "flowinv.checks",
+    "Posterior": "flowinv.posteriors.direct",
+    "RunConfig": "flowinv.config",
+    "Simulator": "flowinv.types",
+    "TrainConfig": "flowinv.training.config",
+    "load": "flowinv.posteriors.model_files",
+    "run": "flowinv.run",
+    "save": "flowinv.posteriors.model_files",
+    "simulate": "flowinv.data.simulate",
+    "task": "flowinv.tasks.registry",
+    "train": "flowinv.training.fit",
+}
+_ROOMS = (
+    "bijectors",
+    "diagnostics",
+    "flows",
+    "networks",
+    "priors",
+    "report",
+    "samplers",
+    "simulators",
+)
+
+__all__ = [*_NAMES, *_ROOMS]
+
+enable_cache()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"flowinv.{name}")
+    else:
+        raise AttributeError(f"module 'flowinv' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 __all__ = [
+    "InputError",
     "check_at_least",
     "check_known",
     "check_last_axis",
@@ -15,8 +16,12 @@ __all__ = [
 ]
 
 
+class InputError(ValueError):
+    """Bad input, said in one line: what was expected, what came, what to do."""
+
+
 def fail(what: str, expected: object, got: object, remedy: str = "") -> NoReturn:
-    """Raise the one-line ValueError that every check of flowinv ends in.
+    """Raise the one-line error that every check of flowinv ends in.
 
     Args:
         what: name of the argument or file.
@@ -25,10 +30,10 @@ def fail(what: str, expected: object, got: object, remedy: str = "") -> NoReturn
         remedy: what to do, one short sentence; empty when the expectation says it.
 
     Raises:
-        ValueError: always.
+        InputError: always.
     """
     tail = f" {remedy}" if remedy else ""
-    raise ValueError(f"Expected {what} {expected}; got {got}.{tail}")
+    raise InputError(f"Expected {what} {expected}; got {got}.{tail}")
 
 
 def check_positive(what: str, value: float) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.bijectors.affine import soft_clamp
+from flowinv.checks import check_positive, fail
 
 __all__ = ["RationalQuadraticSpline", "num_spline_parameters"]
 
@@ -47,7 +48,7 @@ class RationalQuadraticSpline:
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         """Return y with shape `[..., D]` and log_det with shape `[...]`."""
         inside, safe = self._inside(x)
-        knots_x, knots_y, slopes = self._knots()
+        knots_x, knots_y, slopes = self.knots()
         left, width, low, height, slope, next_slope = _bin(
             safe, knots_x, knots_x, knots_y, slopes
         )
@@ -65,7 +66,7 @@ class RationalQuadraticSpline:
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         """Return x with shape `[..., D]` and log_det with shape `[...]`."""
         inside, safe = self._inside(y)
-        knots_x, knots_y, slopes = self._knots()
+        knots_x, knots_y, slopes = self.knots()
         left, width, low, height, slope, next_slope = _bin(
             safe, knots_y, knots_x, knots_y, slopes
         )
@@ -92,8 +93,18 @@ class RationalQuadraticSpline:
         inside = (value > -self.bound) & (value < self.bound)
         return inside, jnp.clip(value, -self.bound, self.bound)
 
-    def _knots(self) -> tuple[Array, Array, Array]:
-        """Knot positions `[..., D, K + 1]` on both axes and knot slopes."""
+    def knots(self) -> tuple[Array, Array, Array]:
+        """Knot positions `[..., D, K + 1]` on both axes and knot slopes.
+
+        Raises:
+            ValueError: if the size of `raw` is not 3 K - 1, `bound` not above 0 or
+                `min_slope` not in (0, 1).
+        """
+        if self.raw.shape[-1] % 3 != 2:
+            fail("raw", "with 3 K - 1 entries on the last axis", self.raw.shape)
+        check_positive("bound", self.bound)
+        if not 0 < self.min_slope < 1:
+            fail("min_slope", "between 0 and 1", self.min_slope)
         num_bins = (self.raw.shape[-1] + 1) // 3
         # |raw| < limit / 4 bounds the ratio of two bins by exp(limit / 2), so mean
         # slopes, like knot slopes, span at most [min_slope, 1 / min_slope].

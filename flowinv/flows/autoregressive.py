@@ -20,6 +20,7 @@ from flowinv.bijectors.chain import Chain
 from flowinv.bijectors.permute import permutation
 from flowinv.bijectors.spline import RationalQuadraticSpline, num_spline_parameters
 from flowinv.bijectors.stack import Stack
+from flowinv.checks import check_positive
 from flowinv.flows.base import ConditionalFlow
 from flowinv.flows.conditioner import Conditioner, evaluate
 from flowinv.flows.coupling import check_bins
@@ -63,10 +64,6 @@ class AutoregressiveFlow(ConditionalFlow):
     def num_parameters(self) -> int:
         """Raw parameters P per dimension."""
 
-    def check(self) -> None:
-        """Raise one line if a field is out of its range."""
-        super().check()
-
     def normalising_stack(self, context: Array, dim: int) -> Bijector:
         """Return the layers' map from v to the base, for context `[..., C]`."""
         count = self.num_parameters()
@@ -104,6 +101,11 @@ class AffineAutoregressiveFlow(AutoregressiveFlow):
     """
 
     clamp: float = 2.0
+
+    def check(self) -> None:
+        """Raise one line if a field is out of its range."""
+        super().check()
+        check_positive("clamp", self.clamp)
 
     def num_parameters(self) -> int:
         """Shift and log-scale."""

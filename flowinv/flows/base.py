@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.bijectors.chain import Chain, Inverse
-from flowinv.checks import check_at_least, fail
+from flowinv.checks import check_at_least, check_last_axis, check_positive, fail
 from flowinv.flows.head import AffineHead
 from flowinv.networks.activation import activation
 from flowinv.types import Bijector
@@ -65,8 +65,9 @@ class ConditionalFlow(nn.Module):
         check_at_least("num_layers", self.num_layers, 1)
         if not self.hidden or min(self.hidden) < 1:
             fail("hidden", "to name at least one layer of at least one unit", self.hidden)
-        if not self.bound > 0:
-            fail("bound", "above 0", self.bound)
+        if self.head_hidden and min(self.head_hidden) < 1:
+            fail("head_hidden", "to name layers of at least one unit", self.head_hidden)
+        check_positive("bound", self.bound)
         activation(self.act)
 
     @nn.compact
@@ -76,9 +77,17 @@ class ConditionalFlow(nn.Module):
         if dim < 1:
             fail("theta", "with at least one dimension", dim)
         context = jnp.zeros((0,)) if context is None else jnp.asarray(context)
+        self._check_sizes(context, dim)
         head = AffineHead(dim, self.head_hidden, name="head")(context)
         context = jnp.concatenate([context, head.shift, head.log_scale], -1)
         return Inverse(self.normalising_stack(context, dim)), head
+
+    def _check_sizes(self, context: Array, dim: int) -> None:
+        """Raise unless D and C are those that the flow was made with."""
+        if self.has_variable("start", "head"):
+            size, known = self.get_variable("start", "head")["mean_kernel"].shape
+            check_last_axis("context", context.shape, size)
+            check_last_axis("z", (dim,), known)
 
     def __call__(self, z: Array, context: Array | None = None) -> Array:
         """Return `log_prob(z, context)`."""

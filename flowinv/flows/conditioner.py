@@ -15,7 +15,12 @@ from jax import Array
 
 from flowinv.networks.activation import activation
 
-__all__ = ["Conditioner", "ConditionerLayer", "evaluate"]
+__all__ = ["EVENT_RANGE", "Conditioner", "ConditionerLayer", "evaluate"]
+
+# A conditioner sees the event clipped to this range, which N(0, I) never leaves. Without
+# it a far outlier makes every later layer's shift as large as the outlier, the round
+# trip loses its digits, and the D passes of an autoregressive inverse can overflow.
+EVENT_RANGE = 10.0
 
 
 class ConditionerLayer(NamedTuple):
@@ -80,10 +85,14 @@ class Conditioner(nn.Module):
 
 
 def evaluate(layer: ConditionerLayer, event: Array, act: str) -> Array:
-    """Parameters `[..., P]` of one layer's map from the event part `[..., I]`."""
+    """Parameters `[..., P]` of one layer's map from the event part `[..., I]`.
+
+    Beyond `EVENT_RANGE` they stay what they are on its edge.
+    """
     nonlinear: Callable[[Array], Array] = activation(act)
     hidden = layer.context
     if event.shape[-1]:
+        event = jnp.clip(event, -EVENT_RANGE, EVENT_RANGE)
         hidden = hidden + event @ layer.inputs
     for kernel, bias in zip(layer.kernels, layer.biases, strict=True):
         hidden = nonlinear(hidden) @ kernel + bias

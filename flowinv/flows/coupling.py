@@ -17,6 +17,7 @@ from flowinv.bijectors.coupling import Coupling
 from flowinv.bijectors.permute import mixing_permutations
 from flowinv.bijectors.spline import RationalQuadraticSpline, num_spline_parameters
 from flowinv.bijectors.stack import Stack
+from flowinv.checks import check_at_least, check_positive
 from flowinv.flows.base import ConditionalFlow
 from flowinv.flows.conditioner import Conditioner, evaluate
 from flowinv.flows.mixing import Mixing
@@ -72,6 +73,11 @@ class CINN(CouplingFlow):
 
     clamp: float = 2.0
 
+    def check(self) -> None:
+        """Raise one line if a field is out of its range."""
+        super().check()
+        check_positive("clamp", self.clamp)
+
     def num_parameters(self) -> int:
         """Shift and log-scale."""
         return 2
@@ -106,6 +112,4 @@ class SplineCouplingFlow(CouplingFlow):
 
 def check_bins(num_bins: int) -> None:
     """Raise unless a spline has at least two bins."""
-    from flowinv.checks import check_at_least
-
     check_at_least("num_bins", num_bins, 2)

@@ -22,7 +22,7 @@ from flowinv.data.standardise import (
     resolve_scaling,
     standardise,
 )
-from flowinv.flows.anchor import anchor_in_latent, solve_anchor
+from flowinv.flows.anchor import anchor_in_latent, anchor_terms, solve_anchor
 from flowinv.flows.base import ConditionalFlow
 from flowinv.flows.start import RidgeStart
 from flowinv.priors.latent import Prior
@@ -197,6 +197,24 @@ class Estimator:
             return RidgeStart(empty, jnp.zeros(dim), empty, jnp.zeros(dim))
         solve = jax.jit(solve_anchor, static_argnums=(0, 3))
         return solve(self.prior, regressors, z, num_validation)
+
+    def skeleton(self, x_shape: tuple[int, ...]) -> Variables:
+        """Return variables of the right structure, for an x of shape `x_shape`.
+
+        The numbers mean nothing; model files compare and fill the structure.
+        """
+        dim, zeros = self.prior.dim, jnp.zeros(x_shape)
+        ones = zeros + 1.0
+        statistics = Statistics(zeros, ones, zeros, ones)
+        size = 0 if self.summary is None else self.summary(ones).shape[-1]
+        frozen = Frozen(statistics, (jnp.zeros(size), jnp.ones(size)), None, None)
+        terms = anchor_terms(self._regressors(frozen, ones)).shape[-1]
+        terms = terms if self.anchored else 0
+        kernel, bias = jnp.zeros((terms, dim)), jnp.zeros(dim)
+        frozen = frozen._replace(anchor=RidgeStart(kernel, bias, kernel, bias))
+        example = self.features(frozen, ones[None])
+        params, start = self._draw(jax.random.key(0), example)
+        return Variables(params, frozen._replace(start=start))
 
     def draw_params(self, key: Array, example: Features) -> Params:
         """Draw new trained parameters for features of shape `[1, ...]`."""

@@ -2,7 +2,14 @@
 
 from flowinv.networks.conv import ConvEmbedding
 from flowinv.networks.mlp import MLP, ResidualMLP
-from flowinv.networks.moments import profile_moments
+from flowinv.networks.moments import ProfileMoments, profile_moments
 from flowinv.networks.sets import SetEmbedding
 
-__all__ = ["MLP", "ConvEmbedding", "ResidualMLP", "SetEmbedding", "profile_moments"]
+__all__ = [
+    "MLP",
+    "ConvEmbedding",
+    "ProfileMoments",
+    "ResidualMLP",
+    "SetEmbedding",
+    "profile_moments",
+]

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.checks import fail
+from flowinv.checks import check_at_least, fail
 from flowinv.networks.activation import activation
 
 __all__ = ["ConvEmbedding"]
@@ -36,8 +36,10 @@ class ConvEmbedding(nn.Module):
         """Return the context of flat scans, `[..., P x points]` to `[..., features]`.
 
         Raises:
-            ValueError: if the length of x is no multiple of `num_profiles`.
+            ValueError: if the length of x is no multiple of `num_profiles`, or that is
+                below 1.
         """
+        check_at_least("num_profiles", self.num_profiles, 1)
         if x.shape[-1] % self.num_profiles:
             fail("x", f"as {self.num_profiles} profiles of equal length", x.shape)
         batch, points = x.shape[:-1], x.shape[-1] // self.num_profiles

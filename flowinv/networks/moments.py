@@ -4,19 +4,25 @@ For counts along a grid the total, the first and the second moment are sufficien
 Gaussian beam; skewness and kurtosis tell how much of it the window cuts off.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail
 
-__all__ = ["profile_moments"]
+__all__ = ["ProfileMoments", "profile_moments"]
+
+NUM_MOMENTS = 6
 
 
 def profile_moments(
     x: ArrayLike, num_profiles: int = 2, cumulative: bool = False
 ) -> Array:
-    """Log total, centre, log width, skewness and kurtosis of every profile.
+    """Log total, centre, width, log width, skewness and log kurtosis of each profile.
+
+    Both the width and its log are given: theta may be linear in either.
 
     Args:
         x: non-negative profiles side by side, raw (not standardised), shape
@@ -26,7 +32,7 @@ def profile_moments(
         cumulative: x holds knife-edge curves; their differences are the profiles.
 
     Returns:
-        Features with shape `[..., 5 P]`, positions in half windows from the middle.
+        Features with shape `[..., 6 P]`, positions in half windows from the middle.
 
     Raises:
         ValueError: if the length of x is no multiple of `num_profiles`.
@@ -50,7 +56,30 @@ def profile_moments(
     scaled = offset / width
     skewness = (weight * scaled**3).sum(-1, keepdims=True)
     kurtosis = (weight * scaled**4).sum(-1, keepdims=True)
-    logs = jnp.log(jnp.maximum(total, 0.5)), jnp.log(width)
-    features = [logs[0], centre, width, logs[1], skewness, jnp.log(jnp.maximum(kurtosis, 0.1))]
+    features = [
+        jnp.log(jnp.maximum(total, 0.5)),
+        centre,
+        width,
+        jnp.log(width),
+        skewness,
+        jnp.log(jnp.maximum(kurtosis, 0.1)),
+    ]
     features = jnp.concatenate(features, -1)
-    return features.reshape(*x.shape[:-1], 6 * num_profiles)
+    return features.reshape(*x.shape[:-1], NUM_MOMENTS * num_profiles)
+
+
+@dataclass(frozen=True)
+class ProfileMoments:
+    """`profile_moments` as a summary of an estimator, with its settings.
+
+    Attributes:
+        num_profiles: profiles P side by side in x.
+        cumulative: x holds knife-edge curves.
+    """
+
+    num_profiles: int = 2
+    cumulative: bool = False
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return the moments of x, `[..., L]` to `[..., 6 P]`."""
+        return profile_moments(x, self.num_profiles, self.cumulative)

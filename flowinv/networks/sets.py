@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from flowinv.checks import fail
 from flowinv.networks.mlp import MLP
 
 __all__ = ["SetEmbedding"]
@@ -31,7 +32,13 @@ class SetEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Return the context of sets of observations, shape `[..., C]`."""
+        """Return the context of sets of observations, shape `[..., C]`.
+
+        Raises:
+            ValueError: if x has no axis of members, or no member.
+        """
+        if x.ndim < 2 or x.shape[-2] < 1:
+            fail("x", "with shape (..., M, L), at least one member", x.shape)
         pooled = self.member(x).mean(-2)
         size = jnp.full((*pooled.shape[:-1], 1), jnp.log(x.shape[-2]), pooled.dtype)
         return MLP(self.hidden, self.act)(jnp.concatenate([pooled, size], -1))

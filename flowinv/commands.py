@@ -1,0 +1,208 @@
+"""What each command does; heavy imports happen inside, so that --help is quick."""
+
+import json
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowinv.cache import cache_folder
+from flowinv.checks import check_at_least, check_known, fail
+from flowinv.config import METHODS, RunConfig
+from flowinv.flows.description import EMBEDDINGS, FLOWS, SUMMARIES
+
+__all__ = ["doctor", "infer", "list_names", "report", "run_experiment"]
+
+PACKAGES = ("flowinv", "jax", "jaxlib", "flax", "optax", "distrax", "numpyro", "chex")
+
+
+def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
+    """Run an experiment; a signal leaves a resumable run."""
+    from flowinv.run import run
+    from flowinv.signals import StopRequest
+    from flowinv.training.fit import Interrupted
+
+    folder = config.folder()
+    with StopRequest() as stop:
+        try:
+            metrics = run(config, resume=resume, quiet=quiet, should_stop=stop)
+        except Interrupted:
+            print(
+                f"flowinv: stopped; go on with: flowinv run --out {folder} --resume",
+                file=sys.stderr,
+            )
+            return stop.exit_code
+    for name in config.flow:
+        print(f"{name}: {_one_line(name, metrics)}")
+    print(f"metrics: {folder / 'metrics.json'}\nreport: {folder / 'report.html'}")
+    return 0
+
+
+def _one_line(name: str, metrics: dict[str, Any]) -> str:
+    """The few numbers that sum a flow up."""
+    words = []
+    for what in ("c2st_mlp", "c2st_forest", "density", "coverage"):
+        if (key := f"{name}/mean/{what}") in metrics:
+            words.append(f"{what} {metrics[key]:.3f}")
+    p_values = [v for k, v in metrics.items() if k.startswith(f"{name}/sbc_chi2_p_holm")]
+    if p_values:
+        words.append(f"smallest SBC p (Holm) {min(p_values):.3g}")
+    return ", ".join(words)
+
+
+def infer(
+    run: str, x: str, num_samples: int, out: str, model: str, seed: int
+) -> int:
+    """Print a table per scan, and write the draws."""
+    check_at_least("--num-samples", num_samples, 20)
+    folder = Path(run)
+    if not folder.is_dir():
+        fail("run", "to be a folder", repr(run))
+    task = _task_of(folder)
+    posterior = _load(folder, model)
+    from flowinv.data.scans import read_scans
+
+    counts = posterior.estimator.input_scaling == "root"
+    scans = read_scans(x, posterior.x_shape, counts=counts)
+    target = Path(out) if out else None
+    if target is not None and not target.parent.is_dir():
+        fail("--out", "in an existing folder", repr(out))
+    import jax
+
+    draws = posterior.sample(jax.random.key(seed), scans, num_samples)
+    draws = np.asarray(draws)
+    prior = posterior.estimator.prior
+    for number, (scan, own) in enumerate(zip(scans, draws, strict=True), 1):
+        if number > 1:
+            print()
+        if len(scans) > 1:
+            print(f"scan {number}")
+        fit = None
+        if task is not None:
+            from flowinv.evaluate import classical
+
+            fit = classical(task, scan)
+        print(_table(prior.names, prior.units, own, fit))
+    if target is not None:
+        names, units = np.array(prior.names), np.array(prior.units)
+        with target.open("wb") as file:
+            np.savez_compressed(file, samples=draws, names=names, units=units)
+        print(f"\ndraws: {target}")
+    return 0
+
+
+def _task_of(folder: Path) -> Any:
+    """The task that a run was made for, None for a bare model folder."""
+    saved = folder / "config.json"
+    if not saved.is_file():
+        return None
+    from flowinv.tasks.registry import task
+
+    return task(RunConfig.read(saved).task)
+
+
+def _load(folder: Path, model: str) -> Any:
+    from flowinv.posteriors.model_files import load
+
+    if model:
+        found = sorted(p.parent.name for p in folder.glob("*/training.json"))
+        check_known(f"model in {folder}", model, found)
+        return load(folder / model / "model")
+    if (folder / "model.json").is_file():
+        return load(folder)
+    if not (folder / "model").is_dir():
+        fail(f"a model in {folder}", "(model/model.json)", "none", "Finish the run.")
+    return load(folder / "model")
+
+
+def _table(
+    names: tuple[str, ...], units: tuple[str, ...], draws: np.ndarray, fit: Any
+) -> str:
+    """Parameter, unit, median, 68 and 95 % interval, and the classical fit."""
+    head = ["parameter", "unit", "median", "68 % interval", "95 % interval"]
+    if fit is not None:
+        head.append(fit.method)
+    rows = [head]
+    levels = [50, 16, 84, 2.5, 97.5]
+    for d, (name, unit) in enumerate(zip(names, units, strict=True)):
+        middle, *ends = np.percentile(draws[:, d], levels)
+        # Two digits of the error decide how many decimals mean anything.
+        error = max(ends[1] - ends[0], 1e-12) / 2
+        places = int(np.clip(1 - np.floor(np.log10(error)), 0, 8))
+        shown = [f"{value:.{places}f}" for value in (middle, *ends)]
+        row = [name, unit or "-", shown[0]]
+        row += [f"{shown[1]} .. {shown[2]}", f"{shown[3]} .. {shown[4]}"]
+        if fit is not None:
+            known = np.isfinite(fit.values[d])
+            value = f"{fit.values[d]:.{places}f} +- {fit.errors[d]:.{places}f}"
+            row.append(value if known else "-")
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def report(run: str) -> int:
+    """Write the page of a finished run again."""
+    from flowinv.report.content import load_content
+    from flowinv.report.page import write_report
+
+    folder = Path(run)
+    if not folder.is_dir():
+        fail("run", "to be a folder", repr(run))
+    write_report(load_content(folder / "report.npz"), folder / "report.html")
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def list_names() -> int:
+    """Print the names that run's flags take."""
+    from flowinv.tasks.registry import task, task_names, task_options
+
+    print("tasks (options after a colon, as beam_profile:prior=slides,points=100)")
+    for name in task_names():
+        print(f"  {name:14} {task(name).description}")
+        print(f"  {'':14} options: {', '.join(task_options(name))}")
+    for title, names in (
+        ("methods", METHODS),
+        ("flows", FLOWS),
+        ("embeddings", EMBEDDINGS),
+        ("summaries", SUMMARIES),
+    ):
+        print(f"{title}\n  {', '.join(names)}")
+    return 0
+
+
+def doctor() -> int:
+    """Print versions, devices and caches, and time one compiled program."""
+    import jax
+    import jax.numpy as jnp
+
+    print(f"python {platform.python_version()}, {platform.platform()}")
+    for package in PACKAGES:
+        try:
+            print(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            print(f"{package} not installed")
+    for device in jax.devices():
+        print(f"device {device.id}: {device.platform} ({device.device_kind})")
+    print(f"compilation cache: {cache_folder() or 'off'}")
+    size = 1024
+    product = jax.jit(lambda a: a @ a)
+    square = jnp.ones((size, size))
+    product(square).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(10):
+        product(square).block_until_ready()
+    rate = 10 * 2 * size**3 / (time.perf_counter() - began) / 1e9
+    print(f"matrix product {size} x {size}, float32: {rate:.0f} GFLOP/s")
+    print(json.dumps({"x64": jax.config.jax_enable_x64}))
+    return 0

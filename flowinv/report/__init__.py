@@ -1,0 +1,1 @@
+"""Figures, tables and the one-file page that show what the diagnostics found."""

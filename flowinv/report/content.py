@@ -1,0 +1,291 @@
+"""What a report shows, as plain arrays and words; saved and read without pickle."""
+
+import dataclasses
+import json
+import types
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from flowinv.checks import check_shape, fail
+
+__all__ = [
+    "Answer",
+    "Calibration",
+    "ClassicalFit",
+    "Estimates",
+    "ModelResult",
+    "Observation",
+    "ReportContent",
+    "ScanLayout",
+    "load_content",
+    "save_content",
+]
+
+SCHEMA = 1
+"""Version of the saved form; raised whenever a field changes its meaning."""
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Point estimates for held-out simulations, each `[S, D]`; None is left out."""
+
+    truth: np.ndarray
+    mean: np.ndarray | None = None
+    median: np.ndarray | None = None
+    map: np.ndarray | None = None
+
+    def named(self) -> dict[str, np.ndarray]:
+        """Return the estimates that exist, by name."""
+        named = {"mean": self.mean, "median": self.median, "MAP": self.map}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """SBC ranks of the truth among `num_samples` draws, integers `[S, D]`."""
+
+    ranks: np.ndarray
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class ClassicalFit:
+    """The least-squares fit that the posterior is shown beside.
+
+    Attributes:
+        values: fitted parameters `[D]`; NaN where the fit knows no such parameter.
+        errors: their reported standard errors `[D]`, NaN where unknown.
+        curve: the fitted scan, as long as the flattened x, or None.
+        method: what was fitted, in a few words.
+    """
+
+    values: np.ndarray
+    errors: np.ndarray
+    curve: np.ndarray | None = None
+    method: str = "least-squares fit"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One observed scan and what is known about it apart from any model.
+
+    Attributes:
+        label: its name; models answer by it.
+        x: the observation, `[*x_shape]`.
+        theta_true: true parameters `[D]` in their units, None for a measured scan.
+        exact: draws of the exact posterior `[n, D]`, None where there is none.
+        fit: the classical fit, or None.
+    """
+
+    label: str
+    x: np.ndarray
+    theta_true: np.ndarray | None = None
+    exact: np.ndarray | None = None
+    fit: ClassicalFit | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says about one observation.
+
+    Attributes:
+        samples: posterior draws `[n, D]`.
+        predictive: observations simulated from posterior draws, `[m, *x_shape]`.
+        metrics: names of `meanings.METRICS` to numbers, or to arrays `[D]` for
+            `mean_shift` and `sd_ratio`.
+    """
+
+    samples: np.ndarray
+    predictive: np.ndarray | None = None
+    metrics: dict[str, float | np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """Everything measured about one trained model; every part may be absent.
+
+    Attributes:
+        history: per epoch, `[epochs]`: train_loss, validation_loss, gradient_norm,
+            out_of_range; other names are kept but not drawn.
+        estimates: point estimates for held-out simulations.
+        calibration: SBC ranks.
+        answers: observation label to this model's answer.
+        facts: name to value in words (parameters, training time, best epoch).
+    """
+
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    estimates: Estimates | None = None
+    calibration: Calibration | None = None
+    answers: dict[str, Answer] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScanLayout:
+    """How the flattened x is cut into panels; lengths add up to that of x.
+
+    Attributes:
+        names: one title per panel.
+        positions: one array of abscissae per panel.
+        position_label: axis label with unit.
+        value_label: axis label with unit.
+    """
+
+    names: tuple[str, ...]
+    positions: tuple[np.ndarray, ...]
+    position_label: str = "position"
+    value_label: str = "counts"
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that `page.write_report` needs.
+
+    Attributes:
+        title: heading of the page.
+        names: parameter names, D of them.
+        units: their units, "" for none.
+        facts: name to value in words: versions, device, seed, time, simulations.
+        models: model name to results, in the order of display.
+        observations: the scans that models answered.
+        layout: how to draw a scan; None draws x against its index.
+
+    Raises:
+        ValueError: arrays whose last axis is not D, an answer to an unknown
+            observation, or a layout that does not fit x.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    facts: dict[str, str] = field(default_factory=dict)
+    models: dict[str, ModelResult] = field(default_factory=dict)
+    observations: tuple[Observation, ...] = ()
+    layout: ScanLayout | None = None
+
+    def __post_init__(self) -> None:
+        dim = len(self.names)
+        if len(self.units) != dim:
+            fail("units", f"of length {dim}, one per parameter", len(self.units))
+        labels = {observation.label for observation in self.observations}
+        if len(labels) != len(self.observations):
+            fail("observation labels", "to differ", len(labels))
+        for observation in self.observations:
+            self._check_observation(observation)
+        for name, model in self.models.items():
+            self._check_model(name, model, labels)
+
+    def _check_observation(self, observation: Observation) -> None:
+        dim, label = len(self.names), observation.label
+        _check_width(f"exact of {label}", observation.exact, dim)
+        if observation.theta_true is not None:
+            check_shape(f"theta_true of {label}", observation.theta_true.shape, (dim,))
+        if observation.fit is not None:
+            check_shape(f"fit of {label}", observation.fit.values.shape, (dim,))
+            check_shape(f"fit errors of {label}", observation.fit.errors.shape, (dim,))
+        if self.layout is not None:
+            length = sum(len(positions) for positions in self.layout.positions)
+            if length != observation.x.size:
+                fail("layout", f"of length {observation.x.size}, that of x", length)
+
+    def _check_model(self, name: str, model: ModelResult, labels: set[str]) -> None:
+        dim = len(self.names)
+        unknown = set(model.answers) - labels
+        if unknown:
+            fail(f"answers of {name}", f"for {sorted(labels)}", sorted(unknown))
+        for label, answer in model.answers.items():
+            _check_width(f"samples of {name} for {label}", answer.samples, dim)
+        if model.calibration is not None:
+            _check_width(f"ranks of {name}", model.calibration.ranks, dim)
+        if model.estimates is not None:
+            _check_width(f"truth of {name}", model.estimates.truth, dim)
+            for kind, value in model.estimates.named().items():
+                shape = model.estimates.truth.shape
+                check_shape(f"{kind} estimates of {name}", value.shape, shape)
+
+
+def _check_width(what: str, array: np.ndarray | None, dim: int) -> None:
+    if array is not None and (array.ndim != 2 or array.shape[1] != dim):
+        fail(what, f"with shape (n, {dim})", array.shape)
+
+
+def save_content(content: ReportContent, path: str | Path) -> None:
+    """Write `content` to one compressed npz file: arrays, and a JSON of the rest."""
+    arrays: dict[str, np.ndarray] = {}
+    tree = {"schema": SCHEMA, "content": _encode(content, "", arrays)}
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, content=np.array(json.dumps(tree)), **arrays)
+    partial.replace(path)
+
+
+def load_content(path: str | Path) -> ReportContent:
+    """Read what `save_content` wrote; never unpickles.
+
+    Raises:
+        ValueError: the file is missing, damaged, or of another schema version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        fail("report content", "to be a file", str(path), "Was the run finished?")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        tree = json.loads(str(arrays.pop("content")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        fail("report content", "to be a file of save_content", str(path))
+    if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
+        got = tree.get("schema") if isinstance(tree, dict) else type(tree).__name__
+        fail("report content", f"of schema {SCHEMA}", got)
+    try:
+        return _decode(tree["content"], ReportContent, arrays)
+    except (KeyError, TypeError):
+        fail("report content", "to hold every field of schema 1", str(path))
+
+
+def _encode(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:
+    """Turn `value` into JSON, with arrays moved to `arrays` under their path."""
+    if isinstance(value, np.ndarray):
+        # Numbered, because names of observations need not be names of files.
+        key = f"array_{len(arrays)}"
+        arrays[key] = value
+        return {"$array": key}
+    if dataclasses.is_dataclass(value):
+        names = [f.name for f in dataclasses.fields(value)]
+        return {n: _encode(getattr(value, n), f"{name}.{n}", arrays) for n in names}
+    if isinstance(value, Mapping):
+        return {k: _encode(v, f"{name}.{k}", arrays) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(v, f"{name}[{i}]", arrays) for i, v in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return fail(f"content{name}", "as array, number, text or None", type(value))
+
+
+def _decode(value: Any, kind: Any, arrays: dict[str, np.ndarray]) -> Any:  # noqa: ANN401
+    """Rebuild a value of the annotated type `kind` from its JSON form."""
+    if value is None:
+        return None
+    if isinstance(value, dict) and set(value) == {"$array"}:
+        return arrays[value["$array"]]
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        inner = [a for a in args if a not in (type(None), np.ndarray, float)]
+        return _decode(value, inner[0], arrays) if inner else value
+    if origin is dict:
+        return {k: _decode(v, args[1], arrays) for k, v in value.items()}
+    if origin is tuple:
+        return tuple(_decode(v, args[0], arrays) for v in value)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        return kind(**{n: _decode(value[n], hints[n], arrays) for n in known})
+    return value

@@ -1,0 +1,156 @@
+"""One sentence of meaning for every number that a report shows."""
+
+from typing import NamedTuple
+
+__all__ = ["METRICS", "Meaning"]
+
+
+class Meaning(NamedTuple):
+    """How a number is called in a table, and what it says.
+
+    Attributes:
+        label: column heading.
+        sentence: its meaning, with the value that would be perfect.
+    """
+
+    label: str
+    sentence: str
+
+
+METRICS: dict[str, Meaning] = {
+    "train_loss": Meaning(
+        "training loss",
+        "Mean of -log q(theta | x) over the simulations trained on; lower is better, "
+        "and only differences count.",
+    ),
+    "validation_loss": Meaning(
+        "validation loss",
+        "The same loss on simulations held out of training; a gap to the training "
+        "loss is overfitting.",
+    ),
+    "gradient_norm": Meaning(
+        "gradient norm",
+        "Length of the loss gradient before clipping; spikes mark unsteady training.",
+    ),
+    "out_of_range": Meaning(
+        "out of range",
+        "Share of values beyond the interval on which the spline bends, where the "
+        "flow is linear; near 0 is good.",
+    ),
+    "rmse": Meaning(
+        "RMSE",
+        "Root mean squared difference of estimate and truth, in the parameter's "
+        "unit; 0 is perfect, noise in the scan sets the floor.",
+    ),
+    "r2": Meaning(
+        "R²",
+        "Share of the parameter's variance that the estimate explains; 1 is "
+        "perfect, 0 no better than a constant.",
+    ),
+    "bias": Meaning(
+        "bias",
+        "Mean of estimate minus truth, in the parameter's unit; 0 is unbiased.",
+    ),
+    "c2st_mlp": Meaning(
+        "C2ST (MLP)",
+        "Held-out accuracy of a neural classifier that tells the model's draws from "
+        "exact ones; 0.5 is indistinguishable, 1.0 disjoint.",
+    ),
+    "c2st_forest": Meaning(
+        "C2ST (forest)",
+        "Held-out accuracy of a random forest that tells the model's draws from exact "
+        "ones; 0.5 is indistinguishable, 1.0 disjoint.",
+    ),
+    "precision": Meaning(
+        "precision",
+        "Share of the model's draws that lie where exact draws lie; near 1 means "
+        "nothing invented.",
+    ),
+    "recall": Meaning(
+        "recall",
+        "Share of exact draws that lie where the model's draws lie; near 1 means "
+        "nothing forgotten.",
+    ),
+    "density": Meaning(
+        "density",
+        "How densely exact draws surround the model's draws; 1 is equal, below 1 too "
+        "spread out, above 1 too concentrated.",
+    ),
+    "coverage": Meaning(
+        "coverage",
+        "Share of the exact draws' neighbourhoods that hold a draw of the model; "
+        "1 - 2⁻ᵏ (0.97 at k = 5) is the value for equal posteriors.",
+    ),
+    "mmd_squared": Meaning(
+        "MMD²",
+        "Unbiased kernel distance between the model's and the exact draws; 0 on "
+        "average for equal posteriors.",
+    ),
+    "mean_shift": Meaning(
+        "mean shift",
+        "Posterior mean minus exact mean in exact standard deviations; 0 is right.",
+    ),
+    "sd_ratio": Meaning(
+        "sd ratio",
+        "Posterior standard deviation over the exact one; 1 is right, below 1 is "
+        "overconfident, above 1 cautious.",
+    ),
+    "largest_mean_shift": Meaning(
+        "largest |mean shift|",
+        "Largest distance, over parameters, of the posterior mean from the exact "
+        "mean, in exact standard deviations; 0 is right.",
+    ),
+    "sd_ratio_range": Meaning(
+        "sd ratio",
+        "Smallest and largest ratio, over parameters, of posterior to exact standard "
+        "deviation; 1 is right, below 1 overconfident, above 1 cautious.",
+    ),
+    "chi2_p": Meaning(
+        "SBC χ² p",
+        "Chance of rank histograms at least this uneven if the posterior is right; "
+        "tiny values disprove it.",
+    ),
+    "chi2_p_holm": Meaning(
+        "χ² p (Holm)",
+        "The same after correcting for testing every parameter; below 0.01 the "
+        "posterior is called miscalibrated.",
+    ),
+    "ks_p": Meaning(
+        "SBC KS p",
+        "Chance of a rank distribution at least this far from uniform "
+        "(Kolmogorov-Smirnov) if the posterior is right.",
+    ),
+    "interval_coverage": Meaning(
+        "50, 90, 95 % interval",
+        "Share of held-out simulations whose true value lies in the central "
+        "interval of that level, ± one binomial standard deviation; it should equal "
+        "the level.",
+    ),
+    "z_score": Meaning(
+        "z",
+        "Observed minus promised coverage in binomial standard deviations; beyond "
+        "±3 is no accident, negative is overconfident.",
+    ),
+    "truth": Meaning("truth", "The value that the scan was simulated with."),
+    "posterior": Meaning(
+        "median",
+        "Half of the posterior's draws lie below it: the answer if one number must do.",
+    ),
+    "interval_68": Meaning(
+        "68 % interval",
+        "Central interval that holds the parameter with 68 % probability, given this "
+        "scan (the counterpart of ± one standard error).",
+    ),
+    "interval_95": Meaning(
+        "95 % interval",
+        "The same with 95 % probability.",
+    ),
+    "exact": Meaning(
+        "exact posterior",
+        "What a model without any error would answer, from the likelihood itself.",
+    ),
+    "fit": Meaning(
+        "classical fit",
+        "Least-squares value and its reported error, as scans are read today.",
+    ),
+}

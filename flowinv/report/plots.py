@@ -1,0 +1,219 @@
+"""Figures of training, point estimates and calibration: arrays in, Figure out."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from flowinv.checks import check_shape
+from flowinv.diagnostics.coverage import interval_coverage
+from flowinv.diagnostics.estimates import estimate_errors
+from flowinv.diagnostics.sbc import rank_test
+from flowinv.report.style import (
+    INK,
+    MUTED,
+    SERIES,
+    axis_label,
+    new_figure,
+    panel_grid,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "coverage_curves",
+    "estimates_against_truth",
+    "rank_histograms",
+    "training_curves",
+]
+
+LARGEST_PLOT = 1_000
+"""Most held-out simulations drawn; errors are computed from all."""
+
+
+@styled
+def training_curves(history: Mapping[str, ArrayLike]) -> "Figure":
+    """Draw losses, gradient norm and out-of-range share against the epoch.
+
+    Args:
+        history: any of train_loss, validation_loss, gradient_norm, out_of_range, each
+            `[epochs]`; what is absent gets no panel.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    curves = {name: np.asarray(value, float) for name, value in history.items()}
+    losses = [n for n in ("train_loss", "validation_loss") if n in curves]
+    others = [n for n in ("gradient_norm", "out_of_range") if n in curves]
+    panels = ([losses] if losses else []) + [[name] for name in others]
+    figure, axes = panel_grid(max(len(panels), 1), 3.6, 2.7, most_columns=3)
+    for axis, names in zip(axes, panels, strict=False):
+        for name, color in zip(names, SERIES, strict=False):
+            _curve(axis, curves[name], color, name.removesuffix("_loss"))
+        axis.set_xlabel("epoch")
+    if losses:
+        _frame_losses(axes[0], [curves[name] for name in losses])
+    for axis, name in zip(axes[bool(losses) :], others, strict=False):
+        axis.set_title(name.replace("_", " ") + (" (share)" * (name == "out_of_range")))
+        if name == "gradient_norm" and (curves[name] > 0).all():
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
+        elif name == "out_of_range":
+            axis.set_ylim(0, None)
+    return figure
+
+
+def _curve(axis: "Axes", values: np.ndarray, color: str, label: str) -> None:
+    """Draw one history, with dots where there are few epochs."""
+    marker = "o" if len(values) <= 12 else None
+    epochs = np.arange(1, len(values) + 1)
+    axis.plot(epochs, values, color=color, label=label, marker=marker, markersize=3)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _frame_losses(axis: "Axes", losses: Sequence[np.ndarray]) -> None:
+    """Keep the steep first epochs from flattening the rest; mark the best epoch."""
+    axis.set_title("loss (-log q, nats)")
+    every = np.concatenate(losses)
+    every = every[np.isfinite(every)]
+    if every.size:
+        low, high = every.min(), np.quantile(every, 0.98)
+        margin = 0.08 * max(high - low, 1e-6)
+        axis.set_ylim(low - margin, high + margin)
+    if np.isfinite(losses[-1]).any():
+        best = int(np.nanargmin(losses[-1])) + 1
+        axis.axvline(best, color=MUTED, lw=0.8, ls=":", label=f"best epoch {best}")
+    axis.legend()
+
+
+@styled
+def estimates_against_truth(
+    truth: ArrayLike,
+    estimates: Mapping[str, ArrayLike],
+    names: Sequence[str],
+    units: Sequence[str],
+) -> "Figure":
+    """Draw each estimate against the truth, one row per estimate, with RMSE and R2.
+
+    Args:
+        truth: true parameters of held-out simulations, `[S, D]`.
+        estimates: name (mean, median, MAP) to estimates `[S, D]`.
+        names: parameter names, D of them.
+        units: their units.
+    """
+    truth = np.asarray(truth, float)
+    check_shape("names", (len(names),), truth.shape[1:])
+    rows, columns = len(estimates), len(names)
+    figure = new_figure(2.6 * columns, 2.5 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex="col", sharey="col")
+    for row, (kind, value) in zip(axes, estimates.items(), strict=True):
+        value = np.asarray(value, float)
+        errors = estimate_errors(truth, value)
+        for d, axis in enumerate(row):
+            _against(axis, truth[:LARGEST_PLOT, d], value[:LARGEST_PLOT, d])
+            text = f"RMSE {errors.rmse[d]:.3g}\nR² {errors.r2[d]:.4f}"
+            axis.text(0.05, 0.95, text, transform=axis.transAxes, va="top", size=8)
+            if d == 0:
+                axis.set_ylabel(f"posterior {kind}")
+    for d, (name, unit) in enumerate(zip(names, units, strict=True)):
+        axes[0, d].set_title(name)
+        axes[-1, d].set_xlabel(axis_label("truth", unit))
+    return figure
+
+
+def _against(axis: "Axes", truth: np.ndarray, estimate: np.ndarray) -> None:
+    """Scatter of estimates over truth with the line of equality."""
+    low, high = min(truth.min(), estimate.min()), max(truth.max(), estimate.max())
+    axis.plot([low, high], [low, high], color=MUTED, lw=0.8, zorder=1)
+    axis.scatter(
+        truth, estimate, s=5, color=SERIES[0], alpha=0.45, lw=0, rasterized=True
+    )
+
+
+@styled
+def rank_histograms(
+    ranks: ArrayLike,
+    num_samples: int,
+    names: Sequence[str],
+    num_bins: int | None = None,
+) -> "Figure":
+    """Draw SBC rank histograms with the band that holds 99 % of right bars.
+
+    Args:
+        ranks: ranks of the truth, integers `[S, D]`.
+        num_samples: number of posterior draws L behind every rank.
+        names: parameter names, D of them.
+        num_bins: as in `diagnostics.sbc.rank_test`.
+    """
+    from scipy import stats
+
+    result = rank_test(ranks, num_samples, num_bins)
+    total, num_bins = len(result.ranks), len(result.expected)
+    band = stats.binom(total, result.expected / total)
+    low, high = band.ppf(0.005), band.ppf(0.995)
+    edges = np.linspace(0, 1, num_bins + 1)
+    figure, axes = panel_grid(len(names), 2.6, 2.2)
+    for d, axis in enumerate(axes):
+        axis.stairs(high, edges, baseline=low, fill=True, color=MUTED, alpha=0.3, lw=0)
+        axis.stairs(result.expected, edges, color=MUTED, lw=0.8, baseline=None)
+        counts = result.counts[:, d]
+        axis.bar(
+            (edges[:-1] + edges[1:]) / 2,
+            counts,
+            width=0.82 / num_bins,
+            color=SERIES[0],
+            alpha=0.75,
+        )
+        axis.set_title(f"{names[d]}: p {_p(result.chi2_p[d])}")
+        axis.set_xlabel("rank of the truth / draws")
+        axis.set_ylim(0, 1.15 * max(counts.max(), high.max()))
+        axis.grid(axis="x", visible=False)
+    axes[0].set_ylabel("simulations")
+    return figure
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
+
+
+@styled
+def coverage_curves(
+    calibrations: Mapping[str, tuple[ArrayLike, int]], names: Sequence[str]
+) -> "Figure":
+    """Draw observed minus promised coverage of central intervals, per model.
+
+    The bands hold one and three binomial standard deviations; below zero the posterior
+    is too narrow, above too wide.
+
+    Args:
+        calibrations: model name to (ranks `[S, D]`, number of draws).
+        names: parameter names, D of them.
+    """
+    figure, axes = panel_grid(len(calibrations), 4.4, 3.2, most_columns=2)
+    for axis, (model, (ranks, num_samples)) in zip(
+        axes, calibrations.items(), strict=True
+    ):
+        steps = min(99, (num_samples - 1) // 2)
+        levels = np.arange(1, steps + 1) / (steps + 1)
+        result = interval_coverage(ranks, num_samples, levels)
+        promised = 100 * result.nominal
+        for factor, alpha in ((3, 0.16), (1, 0.22)):
+            band = 100 * factor * result.sd
+            axis.fill_between(promised, -band, band, color=MUTED, alpha=alpha, lw=0)
+        axis.axhline(0, color=INK, lw=0.8)
+        for d, name in enumerate(names):
+            difference = 100 * result.observed[:, d] - promised
+            style = ("-", "--", ":")[(d // len(SERIES)) % 3]
+            color = SERIES[d % len(SERIES)]
+            axis.plot(promised, difference, color=color, ls=style, label=name)
+        axis.set_xticks([0, 25, 50, 75, 90, 100])
+        axis.set_title(model)
+        axis.set_xlabel("promised coverage (%)")
+    axes[0].set_ylabel("observed minus promised (%)")
+    axes[0].legend(ncols=2)
+    return figure

@@ -1,0 +1,151 @@
+"""The beam tasks: two projections of a spot, and a knife-edge step scan.
+
+Priors over (mean_x, mean_y, std_x, std_y), uniform, in grid units: `slides` (November
+2021) has stds from 5 to 15, `today` from 1 to 15 ("to make the task more tricky").
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jax import Array
+
+from flowinv.priors.latent import Prior, uniform
+from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
+from flowinv.simulators.knife_edge import StepScan
+from flowinv.tasks.options import boolean, choice, integer, number, parse_options
+from flowinv.tasks.task import Reference, Task
+
+__all__ = ["BEAM_OPTIONS", "SCAN_OPTIONS", "beam_profile", "step_scan"]
+
+NUM_OBSERVATIONS = 10
+OBSERVATION_KEY = 2021  # the year of the slides; fixes the ten observations
+
+LEAST_STD = {"slides": 5.0, "today": 1.0}  # grid units
+
+# Ranges of what theta may hold beyond the four lengths: (low, high).
+EXTRA_RANGES = {
+    "angle": (-45.0, 45.0),  # deg; beyond, std_x and std_y exchange their meaning
+    "amplitude": (0.5, 1.5),
+    "background": (0.0, 200.0),  # counts per exposure
+}
+
+BEAM_OPTIONS = {
+    "prior": choice(*LEAST_STD),
+    "points": integer,
+    "samples": integer,
+    "rotation": boolean,
+    "nuisance": integer,
+    "observable": choice(*OBSERVABLES),
+    "image": boolean,
+    "noise_free": boolean,
+}
+
+SCAN_OPTIONS = {
+    "prior": choice(*LEAST_STD),
+    "points": integer,
+    "photons": number,
+    "background": number,
+    "drift": number,
+    "jitter": number,
+    "read_noise": number,
+    "fit_amplitude": boolean,
+    "fit_background": boolean,
+}
+
+FIELDS = {
+    "points": "num_points",
+    "samples": "num_samples",
+    "nuisance": "num_nuisance",
+    "photons": "num_photons",
+}
+
+
+def _prior(name: str, simulator: BeamProfile | StepScan) -> Prior:
+    """Uniform prior with the simulator's names and units; nuisances on [0, 1]."""
+    low, high = [20.0, 20.0, LEAST_STD[name], LEAST_STD[name]], [80.0, 80.0, 15.0, 15.0]
+    for extra in simulator.names[4:]:
+        edges = EXTRA_RANGES.get(extra, (0.0, 1.0))
+        low.append(edges[0])
+        high.append(edges[1])
+    return uniform(low, high, simulator.names, simulator.units)
+
+
+def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | None:
+    """Grid where the posterior factorises, NUTS where a likelihood is left, or None."""
+    if isinstance(simulator, StepScan):
+        on_grid, has_likelihood = simulator.dim == 4, simulator.has_likelihood
+    else:
+        on_grid, has_likelihood = not simulator.rotation, not simulator.noise_free
+    if not has_likelihood:
+        return None
+
+    def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray:
+        # Imported here: numpyro and scipy load only when a reference is asked for.
+        if on_grid:
+            from flowinv.samplers.grid import grid_posterior
+
+            return grid_posterior(simulator, prior, x, num_samples, key)
+        from flowinv.samplers.nuts import nuts_posterior
+
+        return nuts_posterior(simulator, prior, x, num_samples, key).draws
+
+    return exact
+
+
+def _task(
+    name: str,
+    spec: str,
+    simulator: BeamProfile | StepScan,
+    prior_name: str,
+    description: str,
+) -> Task:
+    prior = _prior(prior_name, simulator)
+    is_scan = isinstance(simulator, StepScan)
+    return Task(
+        name=name,
+        prior=prior,
+        simulator=simulator,
+        num_observations=NUM_OBSERVATIONS,
+        input_scaling="root",
+        # Moments of one histogram are sufficient up to the window's edges. A step scan's
+        # differences are too noisy for them: a network reads the whole curve.
+        embedding="mlp" if is_scan else "none",
+        summary="none" if is_scan else "moments",
+        cumulative=is_scan or simulator.observable == "knife_edge",
+        description=description,
+        spec=spec,
+        observation_key=OBSERVATION_KEY,
+        exact=_reference(simulator, prior),
+    )
+
+
+def beam_profile(spec: str, texts: Mapping[str, str]) -> Task:
+    """Build the task of the beam-profile surrogate from its options as texts.
+
+    Raises:
+        ValueError: for an unknown option or a bad value.
+    """
+    options = parse_options("beam_profile", texts, BEAM_OPTIONS)
+    prior_name = str(options.pop("prior", "today"))
+    fields = {FIELDS.get(option, option): value for option, value in options.items()}
+    simulator = BeamProfile(**fields)
+    seen = "knife-edge curves" if "knife" in simulator.observable else "projections"
+    points = simulator.num_points
+    description = f"2-D normal beam spot seen as two {seen} of {points} points."
+    return _task("beam_profile", spec, simulator, prior_name, description)
+
+
+def step_scan(spec: str, texts: Mapping[str, str]) -> Task:
+    """Build the task of the knife-edge step scan from its options as texts.
+
+    Raises:
+        ValueError: for an unknown option or a bad value.
+    """
+    options = parse_options("step_scan", texts, SCAN_OPTIONS)
+    prior_name = str(options.pop("prior", "today"))
+    fields = {FIELDS.get(option, option): value for option, value in options.items()}
+    simulator = StepScan(**fields)
+    description = (
+        f"Two knife-edge step scans of {simulator.num_points} independent exposures."
+    )
+    return _task("step_scan", spec, simulator, prior_name, description)

@@ -1,0 +1,53 @@
+"""The tasks by name: an explicit table, no discovery."""
+
+from collections.abc import Callable, Mapping
+
+from flowinv.checks import check_known
+from flowinv.tasks.beam_profile import (
+    BEAM_OPTIONS,
+    SCAN_OPTIONS,
+    beam_profile,
+    step_scan,
+)
+from flowinv.tasks.options import split_spec
+from flowinv.tasks.task import Task
+
+__all__ = ["task", "task_names", "task_options"]
+
+Builder = Callable[[str, Mapping[str, str]], Task]
+
+TASKS: dict[str, tuple[Builder, tuple[str, ...]]] = {
+    "beam_profile": (beam_profile, tuple(BEAM_OPTIONS)),
+    "step_scan": (step_scan, tuple(SCAN_OPTIONS)),
+}
+
+
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks, sorted."""
+    return tuple(sorted(TASKS))
+
+
+def task_options(name: str) -> tuple[str, ...]:
+    """Names of the options that the task `name` takes.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    check_known("task", name, TASKS)
+    return TASKS[name][1]
+
+
+def task(spec: str) -> Task:
+    """Return the task of `name` or `name:option=value,option=value`.
+
+    `beam_profile` takes prior (today, slides), points (200, 100), samples, rotation,
+    nuisance, observable (projections, knife_edge), image and noise_free; `step_scan`
+    takes prior, points, photons, background, drift, jitter, read_noise, fit_amplitude
+    and fit_background.
+
+    Raises:
+        ValueError: for an unknown task or option (with near names), or a bad value.
+    """
+    name, options = split_spec(spec)
+    check_known("task", name, TASKS)
+    return TASKS[name][0](spec, options)

@@ -1,0 +1,74 @@
+"""Progress on standard error: bars with rate, loss and time left, and notes."""
+
+import sys
+from typing import Any, Self
+
+from flowinv.training.fit import Progress
+
+__all__ = ["Bar", "Watch"]
+
+
+class Watch:
+    """Shows what is going on, or nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        """Show progress unless `quiet`."""
+        self.quiet = quiet
+
+    def bar(self, label: str, total: int | None = None) -> "Bar":
+        """Return a bar to use as a context; without a total it learns it later."""
+        return Bar(label, total, self.quiet)
+
+    def note(self, text: str) -> None:
+        """Say in one line what begins now."""
+        if not self.quiet:
+            print(f"flowinv: {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Flush what was said."""
+        sys.stderr.flush()
+
+
+class Bar:
+    """One tqdm bar."""
+
+    def __init__(self, label: str, total: int | None, quiet: bool) -> None:
+        """Prepare the bar; it appears when the context begins."""
+        self._settings: dict[str, Any] = {
+            "desc": label,
+            "total": total,
+            "disable": quiet,
+            "dynamic_ncols": True,
+            "mininterval": 0.2,
+        }
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(**self._settings)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+    def to(self, done: int) -> None:
+        """Move to `done` units."""
+        self._bar.update(done - self._bar.n)
+
+    def step(self, label: str) -> None:
+        """Move on by one, naming what is being worked on."""
+        self._bar.set_postfix_str(label, refresh=False)
+        self._bar.update(1)
+
+    def training(self, progress: Progress) -> None:
+        """Show a training chunk: steps, losses, rate, time left."""
+        self._bar.total = progress.total_steps
+        self._bar.set_postfix_str(
+            f"loss {progress.train_loss:.3f}, validation "
+            f"{progress.validation_loss:.3f}, best {progress.best_loss:.3f}",
+            refresh=False,
+        )
+        self.to(progress.step)
+        self._bar.refresh()

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from flowinv.diagnostics.c2st import c2st
+
+CASES = ("same", "shift05", "wide15", "far")
+REFERENCE = {"mlp": "sbibm_mlp_z", "forest": "sbi_rf"}
+
+
+@pytest.mark.parametrize("classifier", REFERENCE)
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_reference_implementation(vectors, classifier, case):
+    """scikit-learn's versions differ in the last draws: tolerance 0.03."""
+    v = vectors("c2st")
+    result = c2st(v["X"], v[f"Y_{case}"], classifier)
+    assert abs(result.score - v[f"{REFERENCE[classifier]}_{case}"]) <= 0.03
+    assert 0 <= result.std < 0.05
+
+
+@pytest.mark.parametrize("classifier", REFERENCE)
+def test_units_do_not_matter(classifier):
+    """Thin posteriors far from zero are z-scored before the cast to float32."""
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(2, 200, 2))
+    scale, shift = np.array([1e-4, 1e3]), np.array([80.0, -1e6])
+    plain, moved = c2st(a, b, classifier), c2st(a * scale + shift, b * scale + shift)
+    if classifier == "mlp":
+        assert abs(plain.score - moved.score) < 0.02
+    assert 0.4 < plain.score < 0.6
+
+
+def test_narrow_posterior_is_told_apart():
+    """Accuracy of 1,000 against 1,000: sd 0.010 under the null, so 0.55 is 5 sd."""
+    rng = np.random.default_rng(0)
+    exact, same, narrow = rng.normal(size=(3, 1_000, 2)) * [[[1.0]], [[1.0]], [[0.5]]]
+    for classifier in REFERENCE:
+        assert c2st(exact, same, classifier).score < 0.55
+        assert c2st(exact, narrow, classifier).score > 0.6
+
+
+def test_same_seed_same_score():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(2, 100, 2))
+    assert c2st(a, b, "forest", seed=4) == c2st(a, b, "forest", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "message"),
+    [
+        (np.zeros((9, 2)), {}, "samples to be as many as the 10 of reference; got 9"),
+        (np.zeros((10, 3)), {}, r"samples with shape \(..., 2\)"),
+        (np.full((10, 2), np.nan), {}, "samples to hold finite numbers only; got 20"),
+        (np.zeros(10), {}, r"samples with shape \(N, D\)"),
+        (np.zeros((10, 2)), {"classifier": "tree"}, "classifier to be one of"),
+        (np.zeros((10, 2)), {"num_folds": 1}, "num_folds of at least 2"),
+        (np.zeros((10, 2)), {"num_folds": 11}, "number of draws of at least 11"),
+    ],
+)
+def test_bad_input(samples, options, message):
+    with pytest.raises(ValueError, match=message):
+        c2st(np.ones((10, 2)), samples, **options)

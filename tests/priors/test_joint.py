@@ -1,0 +1,353 @@
+"""Every kind of prior against numpyro and scipy: density, draws, transport, edges."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import special, stats
+
+from flowinv.priors import from_numpyro, independent, mixed, prior_from_config, uniform
+
+# name: numpyro distribution, scipy distribution.
+KINDS = {
+    "uniform": (dist.Uniform(-1.0, 3.0), stats.uniform(-1, 4)),
+    "log_uniform": (dist.LogUniform(0.01, 10.0), stats.loguniform(0.01, 10)),
+    "normal": (dist.Normal(2.0, 0.5), stats.norm(2, 0.5)),
+    "log_normal": (dist.LogNormal(1.0, 0.7), stats.lognorm(0.7, scale=np.e)),
+    "gamma_2": (dist.Gamma(2.0, 2.0), stats.gamma(2, scale=0.5)),
+    "gamma_half": (dist.Gamma(0.5, 0.5), stats.gamma(0.5, scale=2)),
+    "gamma_300": (dist.Gamma(300.0, 10.0), stats.gamma(300, scale=0.1)),
+    "exponential": (dist.Exponential(4.0), stats.expon(scale=0.25)),
+    "chi2": (dist.Chi2(5.0), stats.chi2(5)),
+    "inverse_gamma": (dist.InverseGamma(3.0, 2.0), stats.invgamma(3, scale=2)),
+    "weibull": (dist.Weibull(2.0, 1.5), stats.weibull_min(1.5, scale=2)),
+    "pareto": (dist.Pareto(2.0, 3.0), stats.pareto(3, scale=2)),
+    "half_normal": (dist.HalfNormal(2.0), stats.halfnorm(scale=2)),
+    "half_cauchy": (dist.HalfCauchy(2.0), stats.halfcauchy(scale=2)),
+    "left": (
+        dist.TruncatedNormal(1.0, 2.0, low=0.0),
+        stats.truncnorm(-0.5, np.inf, loc=1, scale=2),
+    ),
+    "left_tail": (
+        dist.TruncatedNormal(-8.0, 2.0, low=0.0),
+        stats.truncnorm(4, np.inf, loc=-8, scale=2),
+    ),
+    "right": (
+        dist.TruncatedNormal(1.0, 2.0, high=0.0),
+        stats.truncnorm(-np.inf, -0.5, loc=1, scale=2),
+    ),
+    "both": (
+        dist.TruncatedNormal(0.0, 1.0, low=-2.0, high=3.0),
+        stats.truncnorm(-2, 3),
+    ),
+    "both_narrow": (
+        dist.TruncatedNormal(0.0, 1.0, low=0.0, high=0.1),
+        stats.truncnorm(0, 0.1),
+    ),
+    "both_wide": (
+        dist.TruncatedNormal(0.5, 0.01, low=0.0, high=1.0),
+        stats.truncnorm(-50, 50, loc=0.5, scale=0.01),
+    ),
+    "both_far_edge": (
+        dist.TruncatedNormal(1.0, 1.0, low=0.0, high=1000.0),
+        stats.truncnorm(-1, 999, loc=1),
+    ),
+    "beta": (dist.Beta(2.0, 5.0), stats.beta(2, 5)),
+    "beta_steep": (dist.Beta(0.7, 3.0), stats.beta(0.7, 3)),
+    "beta_skew": (dist.Beta(5.0, 300.0), stats.beta(5, 300)),
+    "student_t": (dist.StudentT(3.0, 1.0, 2.0), stats.t(3, 1, 2)),
+    "cauchy": (dist.Cauchy(1.0, 2.0), stats.cauchy(1, 2)),
+    "logistic": (dist.Logistic(1.0, 2.0), stats.logistic(1, 2)),
+    "gumbel": (dist.Gumbel(1.0, 2.0), stats.gumbel_r(1, 2)),
+    # No transport of its own: biject_to, with the density of z kept.
+    "fallback_line": (dist.Laplace(1.0, 2.0), stats.laplace(1, 2)),
+    "fallback_interval": (dist.Kumaraswamy(2.0, 3.0), None),
+}
+FALLBACKS = {"fallback_line", "fallback_interval"}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def make(kind: str):
+    return independent({"a": KINDS[kind][0]}, units={"a": "mm"})
+
+
+@each_kind
+def test_transport_is_exact_in_float64(kind: str) -> None:
+    """Quantiles against scipy's, the density identity, round trip and autodiff."""
+    with jax.enable_x64(True):
+        prior, exact = make(kind), KINDS[kind][1]
+        z = np.linspace(-4.0, 4.0, 161)[:, None]
+        theta, log_det = prior.from_latent_and_log_det(jnp.asarray(z))
+        back, log_det_back = prior.to_latent_and_log_det(theta)
+        np.testing.assert_allclose(back, z, atol=1e-7)
+        np.testing.assert_allclose(log_det, -log_det_back, atol=1e-6)
+        identity = prior.latent_log_prob(z) - log_det
+        np.testing.assert_allclose(prior.log_prob(theta), identity, atol=2e-6)
+        slope = jax.vmap(jax.grad(lambda z: prior.from_latent(z)[0]))(z)[:, 0]
+        np.testing.assert_allclose(jnp.log(slope), log_det, atol=2e-6)
+        slope = jax.vmap(jax.grad(lambda t: prior.to_latent(t)[0]))(theta)[:, 0]
+        np.testing.assert_allclose(jnp.log(slope), log_det_back, atol=2e-6)
+        if kind in FALLBACKS:
+            return
+        lower, upper = special.ndtr(z[:, 0]), special.ndtr(-z[:, 0])
+        with np.errstate(all="ignore"):
+            tails = np.where(z[:, 0] < 0, exact.cdf(theta[:, 0]) / lower, 1.0)
+            tails = np.where(z[:, 0] > 0, exact.sf(theta[:, 0]) / upper, tails)
+        np.testing.assert_allclose(tails, 1.0, rtol=1e-6)
+        np.testing.assert_allclose(prior.latent_log_prob(z), stats.norm.logpdf(z[:, 0]))
+
+
+@each_kind
+@pytest.mark.parametrize("x64", [False, True])
+def test_log_prob_equals_numpyro_and_scipy(kind: str, x64: bool) -> None:
+    with jax.enable_x64(x64):
+        prior, (base, exact) = make(kind), KINDS[kind]
+        theta = prior.sample(jax.random.key(0), 500)
+        tolerance = {"rtol": 1e-9, "atol": 1e-9} if x64 else {"rtol": 2e-4}
+        # What one rounding of theta changes is no error of either side.
+        tolerance.setdefault("atol", 5e-4)
+        log_prob = prior.log_prob(theta)
+        assert log_prob.dtype == theta.dtype
+        if exact is not None:
+            theta64 = np.asarray(theta[:, 0], np.float64)
+            np.testing.assert_allclose(log_prob, exact.logpdf(theta64), **tolerance)
+        reference = base.log_prob(theta[:, 0])
+        np.testing.assert_allclose(log_prob, reference, rtol=1e-3, atol=1e-3)
+
+
+@each_kind
+def test_draws_follow_the_distribution(kind: str) -> None:
+    """Kolmogorov-Smirnov on theta and z, p > 1e-4 each: 60 tests, false alarm 6e-3."""
+    prior, exact = make(kind), KINDS[kind][1]
+    theta = prior.sample(jax.random.key(7), 5_000)
+    assert bool(jnp.all(prior.contains(theta)))
+    if exact is not None:
+        assert stats.kstest(np.asarray(theta[:, 0], float), exact.cdf).pvalue > 1e-4
+    if kind not in FALLBACKS:
+        reference = KINDS[kind][0].sample(jax.random.key(8), (5_000,))
+        z = np.asarray(prior.to_latent(reference[:, None]), float)[:, 0]
+        assert stats.kstest(z, "norm").pvalue > 1e-4
+
+
+@each_kind
+def test_float32_round_trip(kind: str) -> None:
+    """theta -> z -> theta to 2e-6 of theta's size or of the prior's spread."""
+    prior = make(kind)
+    theta = prior.sample(jax.random.key(9), 20_000)
+    back = prior.from_latent(prior.to_latent(theta))
+    spread = np.diff(np.quantile(np.asarray(theta), [0.16, 0.84]))[0]
+    scale = np.maximum(np.abs(np.asarray(theta)), spread)
+    assert np.max(np.abs(np.asarray(back - theta)) / scale) < 2e-6
+
+
+@each_kind
+@pytest.mark.parametrize("x64", [False, True])
+def test_far_latents_stay_inside_with_finite_log_det(kind: str, x64: bool) -> None:
+    with jax.enable_x64(x64):
+        prior = make(kind)
+        sizes = jnp.asarray([5.0, 9.0, 14.0, 36.0, 38.0, 1e3, 1e6])
+        z = jnp.concatenate([sizes, -sizes])[:, None]
+        theta, log_det = prior.from_latent_and_log_det(z)
+        inside = np.asarray(theta, np.float64)
+        assert np.all((inside > prior.low) & (inside < prior.high))
+        assert bool(jnp.all(prior.contains(theta)))
+        assert bool(jnp.all(jnp.isfinite(log_det)))
+        again, log_det = prior.to_latent_and_log_det(theta)
+        assert bool(jnp.all(jnp.isfinite(again)))
+        assert bool(jnp.all(jnp.isfinite(log_det)))
+
+
+@each_kind
+def test_edges(kind: str) -> None:
+    prior, exact = make(kind), KINDS[kind][1]
+    for edge, side in ((prior.low[0], -1.0), (prior.high[0], 1.0)):
+        if not np.isfinite(edge):
+            continue
+        edge = np.float32(edge)
+        outside = np.nextafter(edge, np.float32(side * np.inf))
+        outside = outside if abs(outside) > 1e-30 else np.float32(side * 1e-30)
+        assert prior.log_prob(jnp.asarray([outside])) == -jnp.inf
+        assert not bool(prior.contains(jnp.asarray([outside])))
+        assert prior.to_latent_and_log_det(jnp.asarray([outside]))[1] == -jnp.inf
+        if exact is not None and kind not in FALLBACKS:
+            with np.errstate(all="ignore"):
+                expected = exact.logpdf(np.float64(edge))
+            value = float(prior.log_prob(jnp.asarray([edge]))[()])
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+
+
+@each_kind
+def test_config_survives_json(kind: str) -> None:
+    prior = make(kind)
+    again = prior_from_config(json.loads(json.dumps(prior.to_config())))
+    assert again == prior
+    assert again.units == ("mm",)
+    theta = prior.sample(jax.random.key(1), 50)
+    np.testing.assert_allclose(again.to_latent(theta), prior.to_latent(theta))
+    np.testing.assert_array_equal(again.low, prior.low)
+    np.testing.assert_array_equal(again.high, prior.high)
+
+
+@each_kind
+def test_gradients_are_finite(kind: str) -> None:
+    prior = make(kind)
+    z = jnp.asarray([-1e6, -50.0, -9.0, 0.0, 9.0, 50.0, 1e6])[:, None]
+    theta = prior.from_latent(z)
+    for function, at in (
+        (lambda z: prior.from_latent(z).sum(), z),
+        (lambda z: prior.from_latent_and_log_det(z)[1], z[1:-1]),
+        (lambda t: prior.to_latent_and_log_det(t)[1], prior.from_latent(z[2:5])),
+        (prior.log_prob, theta[2:5]),
+    ):
+        assert bool(jnp.all(jnp.isfinite(jax.vmap(jax.grad(function))(at)))), kind
+
+
+def mixture():
+    covariance = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]])
+    return mixed(
+        [
+            uniform(0, 1, names="u", units=["mm"]),
+            dist.MultivariateNormal(jnp.arange(3.0), jnp.asarray(covariance)),
+            dist.Gamma(jnp.asarray([2.0, 5.0]), 1.0),
+            dist.Uniform(-1.0, 1.0),
+            dist.Gamma(3.0, 2.0).expand([2]).to_event(1),
+            dist.Laplace(0.0, 1.0),
+        ]
+    )
+
+
+def test_mixed_product_matches_its_parts() -> None:
+    prior = mixture()
+    assert prior.dim == 10
+    assert prior.names[:2] == ("u", "theta_1")
+    assert prior.units[0] == "mm"
+    kinds = [block.kind for block, _ in prior.blocks]
+    assert kinds == ["uniform", "multivariate_normal", "gamma", "unconstrained"]
+    theta = prior.sample(jax.random.key(4), 200)
+    covariance = [[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]]
+    t = np.asarray(theta, float)
+    expected = (
+        stats.multivariate_normal([0, 1, 2], covariance).logpdf(t[:, 1:4])
+        + stats.gamma(2).logpdf(t[:, 4])
+        + stats.gamma(5).logpdf(t[:, 5])
+        + np.log(0.5)
+        + stats.gamma(3, scale=0.5).logpdf(t[:, 7:9]).sum(-1)
+        + stats.laplace().logpdf(t[:, 9])
+    )
+    np.testing.assert_allclose(prior.log_prob(theta), expected, rtol=1e-4, atol=1e-4)
+    z, log_det = prior.to_latent_and_log_det(theta)
+    np.testing.assert_allclose(prior.from_latent(z), theta, rtol=1e-5, atol=1e-5)
+    identity = prior.latent_log_prob(z) + log_det
+    np.testing.assert_allclose(prior.log_prob(theta), identity, atol=1e-4)
+    jacobian = jax.vmap(jax.jacfwd(prior.to_latent))(theta[:20])
+    by_autodiff = np.linalg.slogdet(np.asarray(jacobian, float))[1]
+    np.testing.assert_allclose(log_det[:20], by_autodiff, atol=1e-4)
+    jacobian = jax.vmap(jax.jacrev(prior.from_latent))(z[:20])
+    by_autodiff = np.linalg.slogdet(np.asarray(jacobian, float))[1]
+    np.testing.assert_allclose(log_det[:20], -by_autodiff, atol=1e-4)
+    again = prior_from_config(json.loads(json.dumps(prior.to_config())))
+    assert again == prior
+    np.testing.assert_allclose(again.to_latent(theta), z, atol=1e-5)
+
+
+def test_latent_of_mixed_draws_is_standard_normal() -> None:
+    """Means and covariance of 20,000 z within 5 standard errors: 54 checks, 3e-5."""
+    prior = mixed([dist.MultivariateNormal(0.0, jnp.asarray([[4.0, 1], [1, 1]]))])
+    draws = dist.MultivariateNormal(0.0, jnp.asarray([[4.0, 1], [1, 1]])).sample(
+        jax.random.key(5), (20_000,)
+    )
+    z = np.asarray(prior.to_latent(draws), float)
+    assert np.max(np.abs(z.mean(0))) < 5 / np.sqrt(20_000)
+    assert np.max(np.abs(np.cov(z.T) - np.eye(2))) < 5 * np.sqrt(2 / 20_000)
+
+
+def test_fallback_keeps_the_exact_latent_density() -> None:
+    """The density of z integrates to one (trapezium) and is that of the draws."""
+    components = dist.Normal(jnp.asarray([-2.0, 2.0]), jnp.asarray([0.5, 1.0]))
+    mixture_ = dist.MixtureSameFamily(
+        dist.Categorical(probs=jnp.asarray([0.3, 0.7])), components
+    )
+    prior = from_numpyro(mixture_, names=["a"])
+    z = jnp.linspace(-8, 8, 4001)[:, None]
+    density = np.exp(np.asarray(prior.latent_log_prob(z), float))
+    np.testing.assert_allclose(np.trapezoid(density, z[:, 0]), 1.0, atol=1e-4)
+    theta = prior.sample(jax.random.key(0), 4_000)
+    fraction = float(jnp.mean(theta < 0))
+    # 4 binomial standard errors: false alarm 6e-5.
+    exact = 0.3 * stats.norm.cdf(4) + 0.7 * stats.norm.cdf(-2)
+    assert abs(fraction - exact) < 4 * np.sqrt(0.25 / 4_000)
+    again = prior_from_config(json.loads(json.dumps(prior.to_config())))
+    np.testing.assert_allclose(again.latent_log_prob(z), prior.latent_log_prob(z))
+
+
+def test_vector_support_fallback() -> None:
+    ordered = dist.TransformedDistribution(
+        dist.Normal(jnp.zeros(3), 1.0).to_event(1), dist.transforms.OrderedTransform()
+    )
+    prior = from_numpyro(ordered)
+    theta = prior.sample(jax.random.key(0), 100)
+    assert bool(jnp.all(jnp.diff(theta, axis=-1) > 0))
+    reference = ordered.log_prob(theta)
+    np.testing.assert_allclose(prior.log_prob(theta), reference, rtol=1e-4, atol=1e-4)
+    z, log_det = prior.to_latent_and_log_det(theta)
+    identity = prior.latent_log_prob(z) + log_det
+    np.testing.assert_allclose(identity, reference, rtol=1e-4, atol=1e-3)
+    outside = theta[:1, ::-1]
+    assert prior.log_prob(outside) == -jnp.inf
+    assert bool(jnp.all(jnp.isfinite(prior.to_latent(outside))))
+    with pytest.raises(ValueError, match="JSON can hold"):
+        prior.to_config()
+
+
+def test_names_of_vector_parameters() -> None:
+    prior = independent(
+        {"a": dist.Normal(0.0, 1.0), "b": dist.Uniform(0.0, jnp.ones(2))},
+        units={"b": "urad"},
+    )
+    assert prior.names == ("a", "b_0", "b_1")
+    assert prior.units == ("", "urad", "urad")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: independent({}), "at least one parameter"),
+        (lambda: independent({"n": dist.Poisson(3.0)}), "'n' to be continuous"),
+        (lambda: independent({"n": 3.0}), "'n' to be a numpyro distribution; got fl"),
+        (lambda: independent({"a": dist.Uniform(2.0, 1.0)}), "'a' with low < high"),
+        (lambda: independent({"a": dist.Normal(0.0, -1.0)}), "scale of prior 'a'"),
+        (lambda: independent({"a": dist.Gamma(0.0, 1.0)}), "concentration of prior"),
+        (lambda: independent({"a": dist.Gamma(1e-4, 1.0)}), "mass within floating"),
+        (lambda: independent({"a": dist.Normal(np.nan, 1.0)}), "to be finite"),
+        (
+            lambda: independent({"a": dist.TruncatedNormal(0, 1.0, low=2, high=1)}),
+            "'a' with low < high",
+        ),
+        (lambda: from_numpyro(dist.Dirichlet(jnp.ones(3))), "as many free numbers"),
+        (lambda: from_numpyro(dist.Normal(jnp.zeros((2, 2)), 1)), "number or a vector"),
+        (lambda: from_numpyro(dist.Normal(0, 1), names=["a", "b"]), "names as 1 str"),
+        (lambda: mixed([uniform(0, 1), uniform(0, 1)]), "names to be distinct"),
+        (
+            lambda: independent({"a": dist.Normal(0, 1)}, units={"b": "mm"}),
+            "units for parameters among",
+        ),
+        (lambda: prior_from_config({"names": ["a"]}), "with the key 'units'"),
+        (
+            lambda: prior_from_config(
+                {
+                    "names": ["a"],
+                    "units": [""],
+                    "blocks": [{"kind": "x", "columns": [0]}],
+                }
+            ),
+            "prior kind to be one of",
+        ),
+    ],
+)
+def test_bad_priors_answer_in_one_line(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        build()
+    assert "\n" not in str(error.value)

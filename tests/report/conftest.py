@@ -1,0 +1,98 @@
+"""A made-up study with everything that a report can show."""
+
+import jax
+import numpy as np
+import pytest
+
+from flowinv.diagnostics.prdc import prdc
+from flowinv.diagnostics.sbc import sbc_ranks
+from flowinv.diagnostics.widths import compare_widths
+from flowinv.report.content import (
+    Answer,
+    Calibration,
+    ClassicalFit,
+    Estimates,
+    ModelResult,
+    Observation,
+    ReportContent,
+    ScanLayout,
+)
+
+NAMES = ("mean_x", "mean_y", "std_x", "std_y")
+UNITS = ("grid", "grid", "grid", "grid")
+GRID = np.arange(200) * 0.5
+LOW, HIGH = np.array([20, 20, 1, 1.0]), np.array([80, 80, 15, 15.0])
+NUM_PHOTONS = 4096
+
+
+def profiles(theta):
+    """Two normal profiles over the grid, 400 expected counts."""
+    mean, std = theta[..., :2, None], theta[..., 2:, None]
+    density = np.exp(-0.5 * ((GRID - mean) / std) ** 2) / (np.sqrt(2 * np.pi) * std)
+    return (0.5 * NUM_PHOTONS * density).reshape(*theta.shape[:-1], -1)
+
+
+def posterior_sd(theta):
+    std = theta[..., 2:]
+    return np.concatenate([std, std / np.sqrt(2)], -1) / np.sqrt(NUM_PHOTONS)
+
+
+def make_model(rng, width, observations, seed):
+    """A model whose posteriors are `width` times as wide as they should be."""
+    theta = rng.uniform(LOW, HIGH, size=(1_000, 4))
+    sd = posterior_sd(theta) * 3
+    mean = theta + sd * rng.normal(size=theta.shape)
+    samples = mean[:, None] + width * sd[:, None] * rng.normal(size=(1_000, 199, 4))
+    ranks = np.asarray(sbc_ranks(jax.random.key(seed), theta, samples))
+    answers = {}
+    for item in observations:
+        spread = width * posterior_sd(item.theta_true)
+        draws = item.exact.mean(0) + 0.2 * spread + spread * rng.normal(size=(2_000, 4))
+        scores, moments = prdc(item.exact, draws), compare_widths(item.exact, draws)
+        metrics = {"c2st_mlp": 0.56, "c2st_forest": 0.53, **scores._asdict()}
+        metrics |= moments._asdict()
+        predictive = rng.poisson(profiles(draws[:256])).astype(np.float32)
+        answers[item.label] = Answer(draws.astype(np.float32), predictive, metrics)
+    epochs = np.arange(30)
+    history = {
+        "train_loss": 12 * np.exp(-epochs / 4) - 3 + 0.02 * rng.normal(size=30),
+        "validation_loss": 12 * np.exp(-epochs / 4) - 2.8 + 0.03 * rng.normal(size=30),
+        "gradient_norm": 5 * np.exp(-epochs / 10) * rng.uniform(0.7, 1.3, 30),
+        "out_of_range": 0.02 * np.exp(-epochs / 5),
+    }
+    median = mean + 0.05 * sd * rng.normal(size=sd.shape)
+    estimates = Estimates(theta, mean, median, median + 0.1 * sd)
+    facts = {"parameters": "1 054 232", "training time": "148 s", "best epoch": "29"}
+    return ModelResult(history, estimates, Calibration(ranks, 199), answers, facts)
+
+
+@pytest.fixture(scope="session")
+def content():
+    rng = np.random.default_rng(0)
+    observations = []
+    for k in range(3):
+        theta = rng.uniform(LOW, HIGH)
+        x = rng.poisson(profiles(theta)).astype(np.float32)
+        sd = posterior_sd(theta)
+        exact = theta + sd * rng.normal(size=4) + sd * rng.normal(size=(2_000, 4))
+        fit = ClassicalFit(
+            theta + 1.3 * sd * rng.normal(size=4), 1.3 * sd, profiles(theta), "erf fit"
+        )
+        observations.append(Observation(f"observation {k + 1}", x, theta, exact, fit))
+    models = {
+        "cINN": make_model(rng, 1.0, observations, 1),
+        "spline flow": make_model(rng, 0.7, observations, 2),
+    }
+    layout = ScanLayout(
+        ("profile over x", "profile over y"), (GRID, GRID), "position (grid)", "counts"
+    )
+    facts = {
+        "task": "beam_profile",
+        "simulations": "100,000 (fixed)",
+        "device": "cpu, 2 cores",
+        "seed": "0",
+        "versions": "flowinv 0.1.0, jax 0.10.2",
+    }
+    return ReportContent(
+        "Beam profile <test>", NAMES, UNITS, facts, models, tuple(observations), layout
+    )

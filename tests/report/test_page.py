@@ -1,0 +1,169 @@
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from flowinv.report.content import (
+    ModelResult,
+    ReportContent,
+    load_content,
+    save_content,
+)
+from flowinv.report.page import render_report, write_report
+
+VOID = {"meta", "link", "br", "img"}
+
+
+class Page(HTMLParser):
+    """Collects what the tests ask for and checks that tags close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.tags, self.attributes = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text(content):
+    return render_report(content)
+
+
+def test_page_is_well_formed_and_small(text):
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert len(text) < 8e6
+    links = [a["href"][1:] for tag, a in page.attributes if tag == "a" and "href" in a]
+    assert len(links) >= 6
+    assert set(links) <= set(page.ids)
+
+
+def test_page_needs_no_network(text):
+    """The only addresses are names of XML dialects, which nothing loads."""
+    addresses = set(re.findall(r'https?://[^"\s<]+', text))
+    assert {a.split("/")[2] for a in addresses} <= {"www.w3.org"}
+    assert "<script" not in text
+    assert "@import" not in text
+    for tag, attributes in Page(text).attributes:
+        assert tag not in {"link", "script", "iframe"}
+        source = attributes.get("src", attributes.get("xlink:href", "#"))
+        assert source.startswith(("#", "data:")), source
+
+
+def test_every_figure_has_a_text_alternative(text):
+    figures = [a for tag, a in Page(text).attributes if tag == "svg"]
+    assert len(figures) == text.count("<figure>") == 2 * 2 + 1 + 2 + 3 * 3
+    for attributes in figures:
+        assert attributes["role"] == "img"
+        assert len(attributes["aria-label"]) > 10
+
+
+def test_page_says_what_was_found(text):
+    assert "<title>Beam profile &lt;test&gt;</title>" in text
+    for words in (
+        "cINN: 4 of 4 parameters trusted",
+        "spline flow: 0 of 4 parameters trusted",
+        "Too narrow",
+        "C2ST (MLP)",
+        "SBC χ² p",
+        "erf fit",
+        "prefers-color-scheme: dark",
+        "@media print",
+        "flowinv 0.1.0, jax 0.10.2",
+    ):
+        assert words in text, words
+
+
+def test_same_content_same_page(content, tmp_path):
+    """Also after a round trip through the run folder."""
+    first, model = content.observations[0], content.models["cINN"]
+    answers = {first.label: model.answers[first.label]}
+    small = dataclasses.replace(
+        content,
+        observations=(first,),
+        models={"cINN": dataclasses.replace(model, answers=answers, estimates=None)},
+    )
+    save_content(small, tmp_path / "c.npz")
+    write_report(load_content(tmp_path / "c.npz"), tmp_path / "report.html")
+    written = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert written == render_report(small)
+    assert not (tmp_path / "report.html.partial").exists()
+
+
+def test_missing_parts_are_left_out(content):
+    empty = ReportContent("nothing", ("a",), ("",))
+    assert Page(render_report(empty)).tags.count("section") == 0
+    trained = ModelResult(history={"train_loss": np.array([2.0, 1.0])})
+    page = render_report(dataclasses.replace(empty, models={"m": trained}))
+    assert "unchecked" in page
+    assert 'id="training"' in page
+    assert 'id="calibration"' not in page
+    bare = dataclasses.replace(
+        content.observations[0], theta_true=None, exact=None, fit=None
+    )
+    answers = {bare.label: content.models["cINN"].answers[bare.label]}
+    answer = dataclasses.replace(answers[bare.label], predictive=None, metrics={})
+    measured = dataclasses.replace(
+        content,
+        observations=(bare,),
+        layout=None,
+        models={"cINN": ModelResult(answers={bare.label: answer})},
+    )
+    page = render_report(measured)
+    Page(page)
+    for absent in ("C2ST", "exact posterior</td>", "(grey)", "truth</td>", "erf fit"):
+        assert absent not in page, absent
+
+
+def test_ten_observations_stay_below_the_size_limit(text):
+    """Ten scans of 400 numbers and two flows: the page of the beam study."""
+    folds = re.findall("<details.*?</details>", text, flags=re.DOTALL)
+    assert len(folds) == 3
+    rest = len(text) - sum(map(len, folds))
+    assert rest + 10 * max(map(len, folds)) < 8e6
+
+
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="chromium is not installed"
+)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_draws_the_page(text, tmp_path, scheme):
+    """Ground and ink follow the preferred scheme; the page is not blank."""
+    from matplotlib.image import imread
+
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    command = [
+        *("chromium", "--headless", "--no-sandbox", "--disable-gpu"),
+        *("--disable-background-networking", "--disable-sync"),
+        *("--disable-component-update", f"--user-data-dir={tmp_path / 'profile'}"),
+        f"--blink-settings=preferredColorScheme={['dark', 'light'].index(scheme)}",
+        *("--window-size=1100,3000", f"--screenshot={tmp_path / 'page.png'}"),
+        (tmp_path / "report.html").as_uri(),
+    ]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(
+        command, check=True, capture_output=True, timeout=60, env=environment
+    )
+    picture = imread(tmp_path / "page.png")[..., :3].mean(-1)
+    assert picture.shape == (3000, 1100)
+    assert (picture[2, 2] > 0.5) == (scheme == "light")
+    assert 0.02 < (np.abs(picture - picture[2, 2]) > 0.3).mean() < 0.5
