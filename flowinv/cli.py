@@ -1,9 +1,12 @@
 """The command line: parse, dispatch, exit codes 0, 2 (bad input), 130 and 143."""
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -101,6 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"flowinv: {error}", file=sys.stderr)
         code = 2
+    except OSError as error:
+        # A disk that is full or not writable, in the middle of anything.
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"flowinv: {error.strerror or error}{place}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("flowinv: interrupted", file=sys.stderr)
         code = 130
@@ -116,8 +124,26 @@ def _dispatch(arguments: list[str]) -> int:
     kind, default = _COMMANDS[name], None
     if kind is Run:
         default, rest = _run_defaults(rest)
-    command = tyro.cli(kind, args=rest, prog=f"flowinv {name}", default=default)
-    return _ACTIONS[kind](command)
+    return _ACTIONS[kind](_parse(kind, name, rest, default))
+
+
+def _parse(kind: type, name: str, arguments: list[str], default: Any) -> Any:  # noqa: ANN401
+    """Parse by tyro; what it draws in a box about a bad flag becomes one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                kind, args=arguments, prog=f"flowinv {name}", default=default
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        drawn = [line.strip("│ ") for line in said.getvalue().splitlines()[1:-1]]
+        text = " ".join("|" if line.startswith("─") else line for line in drawn)
+        parts = [part.strip() for part in text.split("|")]
+        kept = [p for p in parts if not p.startswith(("For full", "Argument help"))]
+        tail = f"Try: flowinv {name} --help"
+        raise InputError(". ".join([*kept, tail])) from None
 
 
 def _run_defaults(arguments: list[str]) -> tuple[Run, list[str]]:

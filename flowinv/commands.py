@@ -59,6 +59,8 @@ def infer(
 ) -> int:
     """Print a table per scan, and write the draws."""
     check_at_least("--num-samples", num_samples, 20)
+    if not 0 <= seed < 2**32:
+        fail("--seed", "from 0 to 2^32 - 1", seed)
     folder = Path(run)
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
@@ -69,8 +71,8 @@ def infer(
     counts = posterior.estimator.input_scaling == "root"
     scans = read_scans(x, posterior.x_shape, counts=counts)
     target = Path(out) if out else None
-    if target is not None and not target.parent.is_dir():
-        fail("--out", "in an existing folder", repr(out))
+    if target is not None and (target.is_dir() or not target.parent.is_dir()):
+        fail("--out", "to name a file in an existing folder", repr(out))
     import jax
 
     draws = posterior.sample(jax.random.key(seed), scans, num_samples)

@@ -146,7 +146,7 @@ class RunConfig:
         for name in self.flow:
             check_known("flow", name, FLOWS)
         if not self.fresh:
-            if not self.num_simulations.isdigit():
+            if not self.num_simulations.isdecimal():
                 got = repr(self.num_simulations)
                 fail("num_simulations", f"to be a whole number or {FRESH!r}", got)
             check_positive("num_simulations", int(self.num_simulations))
@@ -195,7 +195,9 @@ class RunConfig:
             data = json.loads(path.read_text())
         except (ValueError, UnicodeDecodeError):
             fail(f"config {path}", "to be JSON", "something else")
-        return from_json(cls, data.get("config", data), str(path))
+        if isinstance(data, dict):
+            data = data.get("config", data)
+        return from_json(cls, data, str(path))
 
 
 def from_json(kind: type, data: Any, where: str) -> Any:

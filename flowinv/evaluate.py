@@ -27,6 +27,7 @@ from flowinv.tasks.task import Task
 
 __all__ = [
     "answer",
+    "check_observations",
     "classical",
     "flat_metrics",
     "held_out",
@@ -61,6 +62,17 @@ def parse_indices(text: str, most: int) -> tuple[int, ...]:
     if bad:
         fail("observations", f"from 1 to {most}", bad[0])
     return tuple(dict.fromkeys(numbers))
+
+
+def check_observations(task: Task, config: EvaluateConfig) -> None:
+    """Raise one line for an index out of range or a reference file that does not fit.
+
+    Raises:
+        ValueError: what, expected, got.
+    """
+    for index in parse_indices(config.observations, task.num_observations):
+        if config.references:
+            _from_file(task, Path(config.references), index)
 
 
 def held_out(
@@ -119,7 +131,7 @@ def _from_file(
         theta = theta.reshape(-1).astype(np.float32)
         check_shape(f"true_parameters of {path}", theta.shape, (task.prior.dim,))
     if exact is not None:
-        expected = (len(exact), task.prior.dim)
+        expected = (*exact.shape[:1], task.prior.dim)
         check_shape(f"reference_samples of {path}", exact.shape, expected)
     return x, theta, exact
 

@@ -5,6 +5,7 @@ A run folder holds `config.json`, `simulations/` (fixed sets), one folder per fl
 validation loss), `metrics.json`, `report.npz` and `report.html`.
 """
 
+import dataclasses
 import json
 import platform
 import shutil
@@ -23,12 +24,18 @@ from flowinv.checks import fail
 from flowinv.config import RunConfig
 from flowinv.data.simulate import simulate
 from flowinv.data.store import num_rows, read_dataset, write_dataset
+from flowinv.flows.estimator import Estimator
 from flowinv.posteriors.direct import Posterior
 from flowinv.posteriors.model_files import load, save
-from flowinv.report.content import ModelResult, ReportContent, save_content
+from flowinv.report.content import (
+    ModelResult,
+    Observation,
+    ReportContent,
+    save_content,
+)
 from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.task import Task
-from flowinv.training.fit import Fit, train
+from flowinv.training.fit import Fit, Interrupted, train
 from flowinv.types import Dataset, Simulator
 from flowinv.watch import Watch
 
@@ -52,23 +59,17 @@ def run(
         config: what to do; with `resume` the folder's own config counts.
         resume: go on with an earlier run in the same folder.
         quiet: no progress bars.
-        should_stop: asked between chunks of training; True leaves a resumable run.
+        should_stop: asked between the chunks of every stage; True leaves a resumable
+            run.
 
     Raises:
         ValueError: bad input, before any long work.
         Interrupted: if `should_stop` said so.
     """
     began = time.monotonic()
-    config.check()
-    task = get_task(config.task)
-    estimators = {
-        name: build_estimator(task, name, config.network) for name in config.flow
-    }
-    # Everything a bad file or index could break is read before the long work.
-    scans = evaluate.user_scans(task, config.x) if config.x else ()
-    evaluate.parse_indices(config.evaluate.observations, task.num_observations)
+    task, estimators, scans = _checked(config)
     folder = prepare_folder(config, resume)
-    watch = Watch(quiet)
+    watch = Watch(quiet, _stopper(should_stop))
     root = jax.random.key(config.seed)
     key_simulate, key_train, key_evaluate, key_observe = (
         jax.random.fold_in(root, stream) for stream in range(4)
@@ -112,26 +113,58 @@ def run(
     return metrics
 
 
+def _checked(
+    config: RunConfig,
+) -> tuple[Task, dict[str, Estimator], tuple[Observation, ...]]:
+    """Everything a bad setting, file or index could break, before the long work."""
+    config.check()
+    task = get_task(config.task)
+    estimators = {
+        name: build_estimator(task, name, config.network) for name in config.flow
+    }
+    for estimator in estimators.values():
+        # Traced only: a network that cannot read this x answers now.
+        shape = task.simulator.x_shape
+        jax.eval_shape(lambda e=estimator, s=shape: e.skeleton(s))
+    evaluate.check_observations(task, config.evaluate)
+    scans = evaluate.user_scans(task, config.x) if config.x else ()
+    return task, estimators, scans
+
+
+def _stopper(should_stop: Callable[[], bool] | None) -> Callable[[], None]:
+    def stop() -> None:
+        if should_stop is not None and should_stop():
+            raise Interrupted
+
+    return stop
+
+
 def prepare_folder(config: RunConfig, resume: bool) -> Path:
     """Create the run folder, or accept an earlier run's for resuming.
 
     Raises:
-        ValueError: if the folder holds another run, or nothing to resume.
+        ValueError: if the folder holds another run or nothing to resume, or cannot be
+            written.
     """
     folder = config.folder()
     saved = folder / "config.json"
     if resume:
         if not saved.is_file():
             fail(f"a run to resume in {folder}", "(config.json)", "none")
-        if RunConfig.read(saved) != config:
+        # A run may be moved, or named by another path.
+        if dataclasses.replace(RunConfig.read(saved), out=config.out) != config:
             remedy = "Give the settings of the first start, or only --out and --resume."
             fail(f"the config in {folder}", "to be this one", "another", remedy)
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         remedy = "Continue it with --resume, or choose another --out."
         fail("output folder", "to be new or empty", f"{folder}", remedy)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(saved, {"config": config.to_json(), "versions": _versions()})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(saved, {"config": config.to_json(), "versions": _versions()})
+    except OSError as error:
+        reason = f"{folder} ({error.strerror})"
+        fail("output folder", "to be writable", reason, "Choose another --out.")
     return folder
 
 
@@ -146,11 +179,15 @@ def _data(
         if num_rows(store) == count:
             return read_dataset(store)
         shutil.rmtree(store)
+    # Renamed when complete: a killed run leaves no half store to stumble over.
+    part = folder / "simulations.part"
+    shutil.rmtree(part, ignore_errors=True)
     with watch.bar("simulate", count) as bar:
         data = simulate(
             key, task.prior, task.simulator, count, progress=lambda n, _: bar.to(n)
         )
-    write_dataset(store, data)
+    write_dataset(part, data)
+    part.rename(store)
     return data
 
 

@@ -1,6 +1,7 @@
 """Progress on standard error: bars with rate, loss and time left, and notes."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, Self
 
 from flowinv.training.fit import Progress
@@ -9,18 +10,22 @@ __all__ = ["Bar", "Watch"]
 
 
 class Watch:
-    """Shows what is going on, or nothing when quiet."""
+    """Shows what is going on, or nothing when quiet; also where work may break off.
 
-    def __init__(self, quiet: bool) -> None:
+    Every note and every move of a bar calls `stop`, which may raise.
+    """
+
+    def __init__(self, quiet: bool, stop: Callable[[], None] = lambda: None) -> None:
         """Show progress unless `quiet`."""
-        self.quiet = quiet
+        self.quiet, self._stop = quiet, stop
 
     def bar(self, label: str, total: int | None = None) -> "Bar":
         """Return a bar to use as a context; without a total it learns it later."""
-        return Bar(label, total, self.quiet)
+        return Bar(label, total, self.quiet, self._stop)
 
     def note(self, text: str) -> None:
         """Say in one line what begins now."""
+        self._stop()
         if not self.quiet:
             print(f"flowinv: {text}", file=sys.stderr, flush=True)
 
@@ -32,8 +37,11 @@ class Watch:
 class Bar:
     """One tqdm bar."""
 
-    def __init__(self, label: str, total: int | None, quiet: bool) -> None:
+    def __init__(
+        self, label: str, total: int | None, quiet: bool, stop: Callable[[], None]
+    ) -> None:
         """Prepare the bar; it appears when the context begins."""
+        self._stop = stop
         self._settings: dict[str, Any] = {
             "desc": label,
             "total": total,
@@ -56,9 +64,11 @@ class Bar:
     def to(self, done: int) -> None:
         """Move to `done` units."""
         self._bar.update(done - self._bar.n)
+        self._stop()
 
     def step(self, label: str) -> None:
         """Move on by one, naming what is being worked on."""
+        self._stop()
         self._bar.set_postfix_str(label, refresh=False)
         self._bar.update(1)
 
@@ -70,5 +80,6 @@ class Bar:
             f"{progress.validation_loss:.3f}, best {progress.best_loss:.3f}",
             refresh=False,
         )
-        self.to(progress.step)
+        # No stop here: the trainer asks by itself, and saves before it breaks off.
+        self._bar.update(progress.step - self._bar.n)
         self._bar.refresh()

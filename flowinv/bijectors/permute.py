@@ -15,23 +15,32 @@ __all__ = ["Permutation", "mixing_permutations", "permutation"]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Permutation:
-    """y_i = x_indices[i]; volume-preserving, both directions one gather.
+    """y_i = x_indices[i]; volume-preserving, both directions cost the same.
+
+    Computed as a product with a 0/1 matrix: exact for finite x, and unlike a gather its
+    gradient needs no scatter, which costs more on a CPU than the rest of a layer.
 
     Attributes:
         indices: a permutation of 0..D-1, int, shape `[D]` (or `[L, D]` in a stack).
-        inverse: the permutation that undoes it, same shape.
     """
 
     indices: Array
-    inverse: Array
 
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         """Return y with shape `[..., D]` and zeros with shape `[...]`."""
-        return x[..., self.indices], jnp.zeros(x.shape[:-1], x.dtype)
+        matrix = self._matrix(x.dtype)
+        y = jnp.einsum("...j,ij->...i", x, matrix, precision="highest")
+        return y, jnp.zeros(x.shape[:-1], x.dtype)
 
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         """Return x with shape `[..., D]` and zeros with shape `[...]`."""
-        return y[..., self.inverse], jnp.zeros(y.shape[:-1], y.dtype)
+        matrix = self._matrix(y.dtype)
+        x = jnp.einsum("...i,ij->...j", y, matrix, precision="highest")
+        return x, jnp.zeros(y.shape[:-1], y.dtype)
+
+    def _matrix(self, dtype: jnp.dtype) -> Array:
+        indices = jnp.asarray(self.indices)
+        return jax.nn.one_hot(indices, indices.shape[-1], dtype=dtype)
 
 
 def permutation(indices: np.ndarray) -> Permutation:
@@ -44,7 +53,7 @@ def permutation(indices: np.ndarray) -> Permutation:
     order = np.arange(indices.shape[-1])
     if not np.array_equal(np.sort(indices, -1), np.broadcast_to(order, indices.shape)):
         fail("indices", f"to hold each of 0..{len(order) - 1} once", indices.tolist())
-    return Permutation(indices, np.argsort(indices, -1))
+    return Permutation(indices.astype(np.int32))
 
 
 def mixing_permutations(
@@ -52,8 +61,8 @@ def mixing_permutations(
 ) -> tuple[Permutation, Permutation]:
     """Permutations after each coupling layer, and the one that undoes them all.
 
-    Every layer exchanges the kept and the transformed part, so that each pair of layers
-    moves every dimension. Odd layers then also interleave the first half with the
+    Every layer exchanges the kept and the transformed part, so that layers 0 and 1, 2
+    and 3, ... together move every dimension. Odd layers then also interleave the first half with the
     reversed second one: for four dimensions three such steps pass through all three
     ways to split them in pairs.
 
@@ -70,7 +79,9 @@ def mixing_permutations(
         ValueError: if `num_layers` is below 1 or `split` outside 0..D.
     """
     if num_layers < 1 or not 0 <= split <= dim:
-        fail("num_layers >= 1 and 0 <= split <= D", f"at D = {dim}", (num_layers, split))
+        fail(
+            "num_layers >= 1 and 0 <= split <= D", f"at D = {dim}", (num_layers, split)
+        )
     order = np.arange(dim)
     swap = np.roll(order, -split)
     half = (dim + 1) // 2

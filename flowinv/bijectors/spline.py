@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from flowinv.bijectors.affine import soft_clamp
@@ -48,10 +49,7 @@ class RationalQuadraticSpline:
     def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
         """Return y with shape `[..., D]` and log_det with shape `[...]`."""
         inside, safe = self._inside(x)
-        knots_x, knots_y, slopes = self.knots()
-        left, width, low, height, slope, next_slope = _bin(
-            safe, knots_x, knots_x, knots_y, slopes
-        )
+        left, low, width, height, slope, next_slope = self._bin(safe, axis=0)
         mean_slope = height / width
         position = jnp.clip((safe - left) / width, 0.0, 1.0)
         bend = next_slope + slope - 2.0 * mean_slope
@@ -66,10 +64,7 @@ class RationalQuadraticSpline:
     def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
         """Return x with shape `[..., D]` and log_det with shape `[...]`."""
         inside, safe = self._inside(y)
-        knots_x, knots_y, slopes = self.knots()
-        left, width, low, height, slope, next_slope = _bin(
-            safe, knots_y, knots_x, knots_y, slopes
-        )
+        left, low, width, height, slope, next_slope = self._bin(safe, axis=1)
         mean_slope = height / width
         rise = jnp.clip((safe - low) / height, 0.0, 1.0)
         bend = next_slope + slope - 2.0 * mean_slope
@@ -93,57 +88,59 @@ class RationalQuadraticSpline:
         inside = (value > -self.bound) & (value < self.bound)
         return inside, jnp.clip(value, -self.bound, self.bound)
 
-    def knots(self) -> tuple[Array, Array, Array]:
-        """Knot positions `[..., D, K + 1]` on both axes and knot slopes.
+    def _bin(self, value: Array, axis: int) -> Array:
+        """Numbers of the bin that holds `value`, along x (axis 0) or y (axis 1).
 
-        Raises:
-            ValueError: if the size of `raw` is not 3 K - 1, `bound` not above 0 or
-                `min_slope` not in (0, 1).
+        Returns left, low, width, height and the slopes at both ends, `[6, ..., D]`.
+
+        The bins go to the front, so that the inner loops run over the batch: three
+        times faster on a CPU than bins last. The bin is picked by a masked sum instead
+        of a gather: K is small, and CPUs and GPUs fuse it.
         """
+        knots, sizes, slopes = self._tables(value.ndim)
+        above = value >= knots[axis, 1:]
+        first = jnp.ones((1, *above.shape[1:]), bool)
+        hit = jnp.concatenate([first, above], 0) & ~jnp.concatenate([above, ~first], 0)
+        table = jnp.concatenate([knots, sizes, slopes[None, :-1], slopes[None, 1:]], 0)
+        return jnp.where(hit, table, 0.0).sum(1)
+
+    def knots(self) -> tuple[Array, Array, Array]:
+        """Knot positions `[..., D, K + 1]` on x and on y, and knot slopes, likewise."""
+        knots, _, slopes = self._tables(self.raw.ndim - 1)
+        last = jnp.full_like(knots[:, :1], self.bound)
+        knots = jnp.moveaxis(jnp.concatenate([knots, last], 1), 1, -1)
+        return knots[0], knots[1], jnp.moveaxis(slopes, 0, -1)
+
+    def _tables(self, ndim: int) -> tuple[Array, Array, Array]:
+        """Left knots and bin sizes, `[2, K, ...]`, and slopes, `[K + 1, ...]`.
+
+        The trailing axes are those of the parameters, led by ones up to `ndim` axes.
+        """
+        self._check()
+        num_bins = (self.raw.shape[-1] + 1) // 3
+        raw = self.raw.reshape((1,) * (ndim + 1 - self.raw.ndim) + self.raw.shape)
+        raw = jnp.moveaxis(raw, -1, 0)
+        # |raw| < limit / 4 bounds the ratio of two bins by exp(limit / 2), so mean
+        # slopes, like knot slopes, span at most [min_slope, 1 / min_slope].
+        limit = -math.log(self.min_slope)
+        sizes = jnp.exp(soft_clamp(raw[: 2 * num_bins], limit / 4))
+        sizes = sizes.reshape(2, num_bins, *raw.shape[1:])
+        sizes = sizes * (2.0 * self.bound / sizes.sum(1, keepdims=True))
+        # Running sums as one small matrix product; the last knot needs no sum.
+        before = np.tri(num_bins, k=-1, dtype=np.float32)
+        knots = jnp.einsum("kj,aj...->ak...", before, sizes, precision="highest")
+        knots = knots - self.bound
+        edge = jnp.ones((1, *raw.shape[1:]), raw.dtype)
+        slopes = jnp.exp(soft_clamp(raw[2 * num_bins :], limit))
+        return knots, sizes, jnp.concatenate([edge, slopes, edge], 0)
+
+    def _check(self) -> None:
+        """Raise one line if the parameters cannot be those of a spline."""
         if self.raw.shape[-1] % 3 != 2:
             fail("raw", "with 3 K - 1 entries on the last axis", self.raw.shape)
         check_positive("bound", self.bound)
         if not 0 < self.min_slope < 1:
             fail("min_slope", "between 0 and 1", self.min_slope)
-        num_bins = (self.raw.shape[-1] + 1) // 3
-        # |raw| < limit / 4 bounds the ratio of two bins by exp(limit / 2), so mean
-        # slopes, like knot slopes, span at most [min_slope, 1 / min_slope].
-        limit = -math.log(self.min_slope)
-        sizes = soft_clamp(self.raw[..., : 2 * num_bins], limit / 4)
-        slopes = jnp.exp(soft_clamp(self.raw[..., 2 * num_bins :], limit))
-        edge = jnp.ones((*self.raw.shape[:-1], 1), self.raw.dtype)
-        slopes = jnp.concatenate([edge, slopes, edge], -1)
-        knots_x = self._cumulate(sizes[..., :num_bins])
-        return knots_x, self._cumulate(sizes[..., num_bins:]), slopes
-
-    def _cumulate(self, logits: Array) -> Array:
-        """Knots from bin logits: softmax, running sum, first and last knot exact."""
-        shares = jax.nn.softmax(logits, axis=-1)
-        ends = [jnp.full(logits.shape[:-1], -self.bound, logits.dtype)]
-        for k in range(logits.shape[-1] - 1):
-            ends.append(ends[-1] + 2.0 * self.bound * shares[..., k])
-        ends.append(jnp.full(logits.shape[:-1], self.bound, logits.dtype))
-        return jnp.stack(ends, -1)
-
-
-def _bin(
-    value: Array, knots: Array, knots_x: Array, knots_y: Array, slopes: Array
-) -> tuple[Array, ...]:
-    """Left, width, low, height and both slopes of the bin that holds `value`.
-
-    A masked sum instead of a gather: K is small, and CPUs and GPUs fuse it.
-    """
-    above = value[..., None] >= knots[..., 1:-1]
-    first = jnp.ones((*above.shape[:-1], 1), bool)
-    hit = jnp.concatenate([first, above], -1) & ~jnp.concatenate([above, ~first], -1)
-
-    def pick(table: Array) -> Array:
-        return jnp.where(hit, table, 0.0).sum(-1)
-
-    left, low = pick(knots_x[..., :-1]), pick(knots_y[..., :-1])
-    width = pick(knots_x[..., 1:] - knots_x[..., :-1])
-    height = pick(knots_y[..., 1:] - knots_y[..., :-1])
-    return left, width, low, height, pick(slopes[..., :-1]), pick(slopes[..., 1:])
 
 
 def _log_derivative(

@@ -103,10 +103,13 @@ def _read_text(path: Path) -> np.ndarray:
 def _separator(lines: list[str]) -> str:
     """The separator of the file, "" for blanks.
 
-    The last line decides, as a header may hold anything.
+    The first line decides only if it holds numbers, as a header may hold anything.
     """
     for separator in (";", "\t", ","):
-        if separator in lines[-1]:
+        first = [_number(cell, separator) for cell in _cells(lines[0], separator)]
+        if any(separator in line for line in lines[1:]) or (
+            separator in lines[0] and (len(lines) == 1 or None not in first)
+        ):
             return separator
     return ""
 

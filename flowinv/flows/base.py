@@ -64,7 +64,9 @@ class ConditionalFlow(nn.Module):
         """
         check_at_least("num_layers", self.num_layers, 1)
         if not self.hidden or min(self.hidden) < 1:
-            fail("hidden", "to name at least one layer of at least one unit", self.hidden)
+            fail(
+                "hidden", "to name at least one layer of at least one unit", self.hidden
+            )
         if self.head_hidden and min(self.head_hidden) < 1:
             fail("head_hidden", "to name layers of at least one unit", self.head_hidden)
         check_positive("bound", self.bound)

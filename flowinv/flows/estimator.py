@@ -121,14 +121,19 @@ class Estimator:
         rows = np.arange(len(data.theta)) < count
         statistics = fit_statistics(data.x, rows, self.input_scaling)
         frozen = Frozen(statistics, self._summary_scale(data.x[:count]), None, None)
-        z = self.prior.to_latent(data.theta)
-        some = slice(max(0, count - MAX_SOLVE), count + min(num_validation, MAX_SOLVE))
-        held = some.stop - count
-        raw = self._regressors(frozen, data.x[some])
-        frozen = frozen._replace(anchor=self._solve(raw, z[some], held))
-        example = jax.tree.map(lambda a: a[:1], self.features(frozen, data.x[:2]))
-        params, start = self._draw(key, example)
+        first = max(0, count - MAX_SOLVE)
+        held = min(num_validation, MAX_SOLVE)
+        some = slice(first, count + held)
+        solve = jax.jit(self._solve, static_argnums=3)
+        anchor = solve(frozen, data.theta[some], data.x[some], held)
+        frozen = frozen._replace(anchor=anchor)
+        params, start = jax.jit(self._draw)(key, frozen, data.x[:1])
         return Variables(params, frozen._replace(start=start))
+
+    def draw(self, key: Array, frozen: Frozen) -> Params:
+        """Draw new trained parameters: another start for the same frozen numbers."""
+        x = jnp.zeros((1, *frozen.statistics.shift.shape))
+        return jax.jit(self._draw)(key, frozen, x)[0]
 
     def features(self, frozen: Frozen, x: Array) -> Features:
         """Turn raw x `[..., *x_shape]` into features; no trained number enters."""
@@ -183,20 +188,23 @@ class Estimator:
     def _summary_scale(self, x: Array) -> tuple[Array, Array]:
         if self.summary is None:
             return jnp.zeros(0), jnp.ones(0)
-        values = np.asarray(self.summary(x), np.float64)
+        values = np.asarray(jax.jit(self.summary)(x), np.float64)
         if not np.isfinite(values).all():
             fail("summaries of the training rows", "to be finite", "inf or NaN")
         scale = np.where(values.std(0) > 0, values.std(0), 1.0)
         mean = values.mean(0)
         return jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32)
 
-    def _solve(self, regressors: Array, z: Array, num_validation: int) -> RidgeStart:
+    def _solve(
+        self, frozen: Frozen, theta: Array, x: Array, num_validation: int
+    ) -> RidgeStart:
         if not self.anchored:
             dim = self.prior.dim
             empty = jnp.zeros((0, dim))
             return RidgeStart(empty, jnp.zeros(dim), empty, jnp.zeros(dim))
-        solve = jax.jit(solve_anchor, static_argnums=(0, 3))
-        return solve(self.prior, regressors, z, num_validation)
+        z = self.prior.to_latent(theta)
+        features = self._regressors(frozen, x)
+        return solve_anchor(self.prior, features, z, num_validation)
 
     def skeleton(self, x_shape: tuple[int, ...]) -> Variables:
         """Return variables of the right structure, for an x of shape `x_shape`.
@@ -212,16 +220,12 @@ class Estimator:
         terms = terms if self.anchored else 0
         kernel, bias = jnp.zeros((terms, dim)), jnp.zeros(dim)
         frozen = frozen._replace(anchor=RidgeStart(kernel, bias, kernel, bias))
-        example = self.features(frozen, ones[None])
-        params, start = self._draw(jax.random.key(0), example)
+        params, start = self._draw(jax.random.key(0), frozen, ones[None])
         return Variables(params, frozen._replace(start=start))
 
-    def draw_params(self, key: Array, example: Features) -> Params:
-        """Draw new trained parameters for features of shape `[1, ...]`."""
-        return self._draw(key, example)[0]
-
-    def _draw(self, key: Array, example: Features) -> tuple[Params, Any]:
+    def _draw(self, key: Array, frozen: Frozen, x: Array) -> tuple[Params, Any]:
         """Draw trained parameters; the head starts at the anchor."""
+        example = self.features(frozen, x)
         key_embedding, key_flow = jax.random.split(key)
         params: dict[str, Any] = {"embedding": {}}
         if self.embedding is not None:

@@ -55,7 +55,8 @@ class AffineHead(nn.Module):
         log_scale = jnp.matmul(context, start["scale_kernel"], **exact)
         log_scale = jnp.clip(log_scale + start["scale_bias"], *LOG_SIGMA_RANGE)
         net = context
-        for width in self.hidden:
+        # Without a context there is nothing to correct by: a learned constant is left.
+        for width in self.hidden if size else ():
             net = activation(self.act)(nn.Dense(width)(net))
         net = nn.Dense(2 * self.dim, kernel_init=nn.initializers.zeros)(net)
         delta, change = jnp.split(net, 2, -1)

@@ -10,6 +10,7 @@ narrow posteriors are not blurred by the wide ones.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -19,7 +20,7 @@ __all__ = ["RidgeStart", "ridge_start", "solve_start"]
 
 # Penalties tried, relative to the number of rows; the validation rows choose.
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# Weights span at most e^8: a row predicted too narrow by chance never takes over.
+# Log sds span at most 4 and weights e^8: a row predicted too narrow by chance never takes over.
 WEIGHT_RANGE = 4.0
 NUM_PASSES = 3
 MEAN_LOG_CHI2 = -1.27036
@@ -64,8 +65,8 @@ def solve_start(features: Array, targets: Array, num_validation: int) -> RidgeSt
     design = jnp.concatenate([features - centre, jnp.ones_like(features[:, :1])], -1)
     # A floor at float32's resolution keeps the logs finite for an exact regression.
     floor = 1e-7 * jnp.maximum(targets.std(0), 1e-12)
-    weights = jnp.ones_like(targets)
-    for _ in range(NUM_PASSES):
+
+    def refine(weights: Array, _: None) -> tuple[Array, tuple[Array, ...]]:
         mean = _ridge(design, targets, weights, count)
         residual = targets - jnp.matmul(design, mean, precision="highest")
         logs = jnp.log(jnp.abs(residual) + floor) - 0.5 * MEAN_LOG_CHI2
@@ -73,7 +74,11 @@ def solve_start(features: Array, targets: Array, num_validation: int) -> RidgeSt
         log_sd = jnp.matmul(design, scale, precision="highest")
         middle = jnp.median(log_sd[:count], 0)
         spread = jnp.clip(log_sd - middle, -WEIGHT_RANGE / 2, WEIGHT_RANGE / 2)
-        weights = jnp.exp(-2.0 * spread)
+        return jnp.exp(-2.0 * spread), (mean, scale, residual, log_sd)
+
+    first = jnp.ones_like(targets)
+    passes = jax.lax.scan(refine, first, None, length=NUM_PASSES)[1]
+    mean, scale, residual, log_sd = jax.tree.map(lambda leaf: leaf[-1], passes)
     pull = jnp.abs(residual[count:]) * jnp.exp(-log_sd[count:])
     # Median |normal| = 0.6745: a calibration that outliers cannot spoil.
     scale = scale.at[-1].add(jnp.log(jnp.maximum(jnp.median(pull, 0), 1e-6) / 0.6745))
@@ -88,25 +93,26 @@ def solve_start(features: Array, targets: Array, num_validation: int) -> RidgeSt
 def _ridge(design: Array, targets: Array, weights: Array, count: int) -> Array:
     """Weighted ridge per target column; the last design column is the free constant."""
 
+    ridge = jnp.ones(design.shape[1]).at[-1].set(0.0)
+
     def column(target: Array, weight: Array) -> Array:
         train, held = design[:count], design[count:]
         weighted = train * weight[:count, None]
         gram = jnp.matmul(weighted.T, train, precision="highest") / count
         moment = jnp.matmul(weighted.T, target[:count], precision="highest") / count
-        ridge = jnp.ones(design.shape[1]).at[-1].set(0.0) * weight[:count].mean()
-        tries = jnp.stack(
-            [
-                jnp.linalg.solve(gram + jnp.diag(penalty * ridge + 1e-9), moment)
-                for penalty in PENALTIES
-            ]
-        )
+
+        def solve(penalty: Array) -> Array:
+            added = penalty * weight[:count].mean() * ridge + 1e-9
+            return jnp.linalg.solve(gram + jnp.diag(added), moment)
+
+        tries = jax.lax.map(solve, jnp.asarray(PENALTIES))
         errors = target[count:] - jnp.matmul(tries, held.T, precision="highest")
         score = (weight[count:] * errors**2).mean(-1)
         score = jnp.where(jnp.isfinite(score), score, jnp.inf)
         return tries[jnp.argmin(score)]
 
-    columns = [column(targets[:, d], weights[:, d]) for d in range(targets.shape[1])]
-    return jnp.stack(columns, -1)
+    # One column after the other: a compiled loop is small, and there are few columns.
+    return jax.lax.map(lambda pair: column(*pair), (targets.T, weights.T)).T
 
 
 def ridge_start(

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from flowinv.checks import check_at_least, check_last_axis, fail
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.posteriors.latent_density import latent_log_prob, latent_sample
-from flowinv.posteriors.maximum import maximise
+from flowinv.posteriors.maximum import NUM_DRAWS, maximise
 
 __all__ = ["Posterior"]
 
@@ -73,7 +73,8 @@ class Posterior:
         """
         check_at_least("num_samples", num_samples, 1)
         run = _sampler(self.estimator, num_samples, self.num_members)
-        chunk = chunk or max(1, DRAWS_PER_CALL // num_samples)
+        if chunk is None:
+            chunk = max(1, DRAWS_PER_CALL // num_samples)
         return self._over_x(lambda k, x: run(self.variables, k, x), key, x, chunk)
 
     def log_prob(self, theta: ArrayLike, x: ArrayLike, chunk: int = 4096) -> Array:
@@ -90,6 +91,7 @@ class Posterior:
         Raises:
             ValueError: for shapes that do not fit.
         """
+        check_at_least("chunk", chunk, 1)
         theta, flat, batch = jnp.asarray(theta), *self._flat(x)
         check_last_axis("theta", theta.shape, self.estimator.prior.dim)
         if theta.shape[: len(batch)] != batch or theta.ndim > len(batch) + 2:
@@ -133,7 +135,13 @@ class Posterior:
             num_starts: draws with the highest density that are taken uphill.
             num_steps: ascent steps.
             chunk: observations per compiled call.
+
+        Raises:
+            ValueError: for an x of another shape, or a number out of its range.
         """
+        if not 1 <= num_starts <= NUM_DRAWS:
+            fail("num_starts", f"from 1 to {NUM_DRAWS}", num_starts)
+        check_at_least("num_steps", num_steps, 1)
         run = _maximiser(self.estimator, num_starts, num_steps, self.num_members)
         return self._over_x(lambda k, x: run(self.variables, k, x), key, x, chunk)
 

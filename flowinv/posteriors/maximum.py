@@ -7,7 +7,7 @@ from jax import Array
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.posteriors.latent_density import latent_log_prob, latent_sample
 
-__all__ = ["maximise"]
+__all__ = ["NUM_DRAWS", "maximise"]
 
 NUM_DRAWS = 512
 # First step in posterior sds; it falls to a hundredth on a cosine.

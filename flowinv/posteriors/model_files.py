@@ -1,8 +1,8 @@
 """Model folders: `model.json` and `params.safetensors`. No pickle.
 
 `model.json` holds the schema version, the prior, the flow, embedding and summary as
-names with fields, the shape of x, every array's shape and the SHA-256 of the tensor
-file. Anything that does not fit is refused with the reason.
+names with fields, the shape of x, every array's shape, the SHA-256 of the tensor file,
+and that of all these entries. Anything that does not fit is refused with the reason.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ __all__ = ["SCHEMA", "load", "save"]
 
 SCHEMA = 1
 _JSON, _TENSORS = "model.json", "params.safetensors"
+# Entry of model.json with the SHA-256 of all others: a moved prior edge shows.
+_SELF = "sha256_of_this"
 
 
 def save(folder: str | Path, posterior: Posterior) -> None:
@@ -35,7 +37,6 @@ def save(folder: str | Path, posterior: Posterior) -> None:
     from safetensors.numpy import save as to_bytes
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = _named(posterior.variables)
     blob = to_bytes(arrays)
     estimator = posterior.estimator
@@ -52,6 +53,8 @@ def save(folder: str | Path, posterior: Posterior) -> None:
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
         "sha256": hashlib.sha256(blob).hexdigest(),
     }
+    text[_SELF] = _digest(text)
+    folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / _TENSORS, blob)
     _replace(folder / _JSON, json.dumps(text, indent=1).encode())
 
@@ -107,8 +110,9 @@ def _named_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _named(tree: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
+    # Not ascontiguousarray: it would turn a scalar into a vector.
     return {
-        jax.tree_util.keystr(path): np.ascontiguousarray(leaf) for path, leaf in leaves
+        jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves
     }
 
 
@@ -130,7 +134,14 @@ def _read_json(folder: Path) -> dict[str, Any]:
     schema = text.get("schema") if isinstance(text, dict) else None
     if schema != SCHEMA:
         fail(str(path), f"of schema {SCHEMA}", f"schema {schema}", _REMEDY)
+    if text.pop(_SELF, None) != _digest(text):
+        fail(str(path), "as it was written (SHA-256)", "changed entries", _REMEDY)
     return text
+
+
+def _digest(text: dict[str, Any]) -> str:
+    """SHA-256 of the entries as canonical JSON."""
+    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
 
 
 def _read_tensors(

@@ -103,8 +103,10 @@ class Uniform(BoxBlock):
         low, high = jnp.asarray(self.low, dtype), jnp.asarray(self.high, dtype)
         from_low, from_high = theta - low, high - theta
         width = jnp.asarray(self._width, dtype)
-        score = normal_score(jnp.minimum(from_low, from_high) / width)
-        z = jnp.where(from_low <= from_high, score, -score)
+        # Not minimum: at a tie its gradient is the mean of both, here 0.
+        lower = from_low <= from_high
+        score = normal_score(jnp.where(lower, from_low, from_high) / width)
+        z = jnp.where(lower, score, -score)
         return z, -(log_normal_density(z) + jnp.log(width)).sum(-1)
 
     def from_latent_and_log_det(self, z: Array) -> tuple[Array, Array]:
@@ -147,8 +149,9 @@ class LogUniform(BoxBlock):
         from_low = jnp.log1p((theta - low) / low)
         from_high = -jnp.log1p((theta - high) / high)
         span = jnp.asarray(self._decades, dtype)
-        score = normal_score(jnp.minimum(from_low, from_high) / span)
-        z = jnp.where(from_low <= from_high, score, -score)
+        lower = from_low <= from_high
+        score = normal_score(jnp.where(lower, from_low, from_high) / span)
+        z = jnp.where(lower, score, -score)
         log_det = jnp.log(span) + jnp.log(theta) + log_normal_density(z)
         return z, -log_det.sum(-1)
 
@@ -258,7 +261,8 @@ class LogNormal(BoxBlock):
         median, scale = (
             jnp.asarray(v, theta.dtype) for v in (np.exp(self.loc), self.scale)
         )
-        z = jnp.log(theta / median) / scale
+        ratio = jnp.clip(theta / median, *_normal_range(theta))
+        z = jnp.log(ratio) / scale
         return z, -(jnp.log(theta) + jnp.log(scale)).sum(-1)
 
     def from_latent_and_log_det(self, z: Array) -> tuple[Array, Array]:
@@ -270,7 +274,8 @@ class LogNormal(BoxBlock):
         median, loc, scale = (
             jnp.asarray(v, z.dtype) for v in (np.exp(self.loc), self.loc, self.scale)
         )
-        theta = median * jnp.exp(scale * z)
+        bound = jnp.log(jnp.finfo(z.dtype).max) - 1.0
+        theta = median * jnp.exp(jnp.clip(scale * z, -bound, bound))
         return theta, (jnp.log(scale) + loc + scale * z).sum(-1)
 
     def log_prob(self, theta: Array) -> Array:
@@ -287,6 +292,11 @@ class LogNormal(BoxBlock):
             "loc": self.loc.tolist(),
             "scale": self.scale.tolist(),
         }
+
+
+def _normal_range(like: Array) -> tuple[Array, Array]:
+    """Smallest and largest positive normal float of the dtype."""
+    return jnp.finfo(like.dtype).tiny, jnp.finfo(like.dtype).max
 
 
 def clip_inside(theta: Array, low: np.ndarray, high: np.ndarray) -> Array:

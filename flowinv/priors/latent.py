@@ -4,6 +4,7 @@ A flow lives in z only. `to_latent` takes theta to z, one to one, and `from_late
 brings any finite z back to a theta strictly inside the support, also after rounding.
 """
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -20,6 +21,11 @@ from flowinv.priors.blocks import Block, BoxBlock, Normal, Uniform, clip_inside
 from flowinv.priors.normal import as_floating, inner_edges
 
 __all__ = ["Prior", "normal", "uniform"]
+
+
+# One compiled program for each prior, shape and dtype: a dozen small kernels would cost
+# a dozen compilations and dispatches when called outside jit.
+_compiled = functools.partial(jax.jit, static_argnums=0)
 
 
 class Prior:
@@ -68,7 +74,11 @@ class Prior:
             fail("prior", "of at least one parameter", "none")
         if sorted(columns) != list(range(self.dim)):
             fail("columns of the blocks", f"to cover 0..{self.dim - 1} once", columns)
-        self._order = None if columns == list(range(self.dim)) else np.argsort(columns)
+        self._order = (
+            None
+            if columns == list(range(self.dim))
+            else np.argsort(columns).astype(np.int32)
+        )
         self.low = np.concatenate([b.low for b, _ in self._blocks])[self._order_or_all]
         self.high = np.concatenate([b.high for b, _ in self._blocks])[
             self._order_or_all
@@ -77,6 +87,7 @@ class Prior:
         self.units = _check_labels("units", units, self.dim, unique=False)
         _check_width(self.names, self.low, self.high)
 
+    @functools.partial(jax.jit, static_argnums=(0, 2))
     def sample(self, key: Array, num_samples: int) -> Array:
         """Draw from the prior: `[num_samples, D]`, strictly inside the support."""
         return self.from_latent(self.sample_latent(key, num_samples))
@@ -89,11 +100,12 @@ class Prior:
         for index, (block, columns) in enumerate(self._blocks):
             draw = getattr(block, "sample_latent", None)
             if draw is None:
-                parts.append(z[:, np.asarray(columns)])
+                parts.append(z[:, np.asarray(columns, np.int32)])
             else:
                 parts.append(draw(jax.random.fold_in(key, index), num_samples, z.dtype))
         return self._join(parts)
 
+    @_compiled
     def log_prob(self, theta: ArrayLike) -> Array:
         """Log prior density of `theta` `[..., D]`, shape `[...]`; -inf outside."""
         theta = self._checked(theta, "theta")
@@ -111,6 +123,7 @@ class Prior:
         """Map any finite z `[..., D]` to a theta strictly inside the support."""
         return self.from_latent_and_log_det(z)[0]
 
+    @_compiled
     def to_latent_and_log_det(self, theta: ArrayLike) -> tuple[Array, Array]:
         """Map theta to z with log |det dz/dtheta|, `[..., D]` and `[...]`.
 
@@ -126,6 +139,7 @@ class Prior:
         z = self._join([part[0] for part in parts])
         return z, jnp.where(inside, log_det, -jnp.inf)
 
+    @_compiled
     def from_latent_and_log_det(self, z: ArrayLike) -> tuple[Array, Array]:
         """Map z to theta with log |det dtheta/dz|, `[..., D]` and `[...]`."""
         z = self._checked(z, "z")
@@ -133,11 +147,13 @@ class Prior:
         theta = clip_inside(self._join([p[0] for p in parts]), self.low, self.high)
         return theta, sum(part[1] for part in parts)
 
+    @_compiled
     def latent_log_prob(self, z: ArrayLike) -> Array:
         """Exact log density of z under the prior, `[...]`; N(0, I) for most."""
         z = self._checked(z, "z")
         return sum(b.latent_log_prob(part) for b, part in self._split(z))
 
+    @_compiled
     def contains(self, theta: ArrayLike) -> Array:
         """True where theta lies in the closed support, shape `[...]`; False for NaN."""
         theta = self._checked(theta, "theta")
@@ -171,7 +187,7 @@ class Prior:
         """The blocks, each with the columns of theta that it owns."""
         return self._blocks
 
-    @property
+    @functools.cached_property
     def _identity(self) -> str | int:
         try:
             return json.dumps(self.to_config(), sort_keys=True)
@@ -190,7 +206,7 @@ class Prior:
     def _split(self, value: Array) -> list[tuple[Block, Array]]:
         if len(self._blocks) == 1 and self._order is None:
             return [(self._blocks[0][0], value)]
-        return [(b, value[..., np.asarray(c)]) for b, c in self._blocks]
+        return [(b, value[..., np.asarray(c, np.int32)]) for b, c in self._blocks]
 
     def _join(self, parts: list[Array]) -> Array:
         value = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)

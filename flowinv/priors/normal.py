@@ -35,13 +35,14 @@ def lower_tail(z: Array) -> Array:
 
     The smaller tail keeps its relative precision where 1 - Phi would cancel.
     """
-    return ndtr(-jnp.abs(z))
+    # Not abs: its gradient at 0, the prior's median, has no sign.
+    return ndtr(jnp.where(z <= 0, z, -z))
 
 
 def normal_score(tail: Array) -> Array:
     """-|z| for a tail probability in (0, 1/2]; at 0 the smallest normal float."""
     tiny = 4.0 * jnp.finfo(tail.dtype).tiny
-    return ndtri(jnp.clip(tail, tiny, 0.5))
+    return ndtri(jnp.maximum(tail, tiny))
 
 
 def inner_edges(

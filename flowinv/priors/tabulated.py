@@ -67,11 +67,13 @@ class Tabulated(BoxBlock):
         """Z by table; log |dz/dtheta| from the same polynomial."""
         s = self._coordinate(theta)
         z, log_slope = look_up_inverse(self._table, s)
-        return z, -(log_slope + self._log_stretch(s)).sum(-1)
+        return z * self._constant(self._direction, z), -(
+            log_slope + self._log_stretch(s)
+        ).sum(-1)
 
     def from_latent_and_log_det(self, z: Array) -> tuple[Array, Array]:
         """Theta by table, from its nearer edge, and log |dtheta/dz|."""
-        s, log_slope = look_up(self._table, z)
+        s, log_slope = look_up(self._table, z * self._constant(self._direction, z))
         return self._place(s), (log_slope + self._log_stretch(s)).sum(-1)
 
     def log_prob(self, theta: Array) -> Array:
@@ -93,8 +95,11 @@ class Tabulated(BoxBlock):
     def _set_edges(self) -> None:
         low = np.full(self._first.shape, -np.inf)
         high = np.full(self._first.shape, np.inf)
+        self._direction = np.ones(self._first.shape)
         if self._family.coordinate == "log":
+            # The distance grows downwards from an upper edge; z grows with theta.
             upward = self._second > 0
+            self._direction = np.where(upward, 1.0, -1.0)
             low = np.where(upward, self._first, -np.abs(self._far))
             low = np.where(upward | np.isinf(self._far), low, self._far)
             high = np.where(upward, self._far, self._first)
@@ -132,11 +137,12 @@ class Tabulated(BoxBlock):
         """Distances from the edges in units of the stretch."""
         offset = theta - self._constant(self._first, theta)
         stretch = self._constant(self._second, theta)
-        if self._family.coordinate == "logit":
-            return offset / stretch, (self._constant(self.high, theta) - theta) / abs(
-                stretch
-            )
-        return (offset / stretch,)
+        # The largest float over a scale below 1 would overflow.
+        bound = jnp.finfo(theta.dtype).max
+        first = jnp.clip(offset / stretch, -bound, bound)
+        if self._family.coordinate != "logit":
+            return (first,)
+        return first, (self._constant(self.high, theta) - theta) / stretch
 
     def _coordinate(self, theta: Array) -> Array:
         distances = self._distances(theta)
@@ -144,18 +150,22 @@ class Tabulated(BoxBlock):
             return distances[0]
         if self._family.coordinate == "asinh":
             return jnp.arcsinh(distances[0])
-        tiny = jnp.finfo(theta.dtype).tiny
+        # Quotients of the smallest floats flush to 0, whose log is -inf.
+        tiny, largest = 16.0 * jnp.finfo(theta.dtype).tiny, jnp.finfo(theta.dtype).max
         nearest = [jnp.maximum(d, tiny) for d in distances]
-        middle = self._constant(np.exp(self._middle), theta)
-        if self._family.coordinate == "log":
-            return jnp.log(nearest[0] / middle)
-        return jnp.log(nearest[0] / nearest[1] / middle)
+        ratio = nearest[0] / self._constant(np.exp(self._middle), theta)
+        if self._family.coordinate == "logit":
+            ratio = ratio / nearest[1]
+        return jnp.log(jnp.clip(ratio, tiny, largest))
 
     def _place(self, s: Array) -> Array:
         first = self._constant(self._first, s)
         stretch = self._constant(self._second, s)
         if self._family.coordinate == "line":
             return first + stretch * s
+        # Beyond it exp leaves the floats; clipping here keeps gradients finite.
+        bound = jnp.log(jnp.finfo(s.dtype).max) - 1.0
+        s = jnp.clip(s, -bound, bound)
         if self._family.coordinate == "asinh":
             return first + stretch * jnp.sinh(s)
         if self._family.coordinate == "log":

@@ -161,9 +161,7 @@ def describe(distribution: "Distribution") -> dict[str, Any]:
         value = getattr(distribution, name, None)
         if isinstance(value, Distribution):
             arguments[name] = describe(value)
-        elif isinstance(value, (bool, int, float, list, tuple)):
-            arguments[name] = list(value) if isinstance(value, tuple) else value
-        elif isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        elif _is_numeric(value):
             arguments[name] = np.asarray(value).tolist()
         elif value is not None:
             fail(
@@ -172,6 +170,14 @@ def describe(distribution: "Distribution") -> dict[str, Any]:
                 f"{kind.__name__} with {name}={type(value).__name__}",
             )
     return {"class": kind.__name__, "arguments": arguments}
+
+
+def _is_numeric(value: object) -> bool:
+    """True for numbers, arrays and sequences of numbers."""
+    plain = (bool, int, float, np.ndarray, np.generic, jax.Array)
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(item, plain) for item in value)
+    return isinstance(value, plain)
 
 
 def rebuild(description: dict[str, Any]) -> "Distribution":

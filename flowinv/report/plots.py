@@ -11,6 +11,7 @@ from flowinv.diagnostics.coverage import interval_coverage
 from flowinv.diagnostics.estimates import estimate_errors
 from flowinv.diagnostics.sbc import rank_test
 from flowinv.report.style import (
+    DOTS,
     INK,
     MUTED,
     SERIES,
@@ -130,9 +131,7 @@ def _against(axis: "Axes", truth: np.ndarray, estimate: np.ndarray) -> None:
     """Scatter of estimates over truth with the line of equality."""
     low, high = min(truth.min(), estimate.min()), max(truth.max(), estimate.max())
     axis.plot([low, high], [low, high], color=MUTED, lw=0.8, zorder=1)
-    axis.scatter(
-        truth, estimate, s=5, color=SERIES[0], alpha=0.45, lw=0, rasterized=True
-    )
+    axis.scatter(truth, estimate, s=5, color=DOTS, alpha=0.45, lw=0, rasterized=True)
 
 
 @styled

@@ -24,9 +24,9 @@ __all__ = ["pair_plot", "scan_plot"]
 
 NUM_CELLS = 64
 """Histogram cells per axis of a contour."""
-SMOOTHING = 9.0
-"""Gaussian smoothing of contour histograms: SMOOTHING * n^(-1/6) cells for n draws,
-the rate that is best for two-dimensional kernel densities (2.5 cells for 2,000)."""
+SMOOTHING = 8.0
+"""Gaussian smoothing of contours in cells, times n^(-1/6) for n draws: Silverman's rule
+in two dimensions, as about 8 cells are one sd of a normal."""
 MASSES = (0.9, 0.5)
 """Probability inside the drawn contours."""
 
@@ -76,6 +76,14 @@ def pair_plot(
     return figure
 
 
+def _extent(draws: np.ndarray) -> np.ndarray:
+    """Range of one set's cells, `[d, 2]`; its own, lest thin sets look smeared."""
+    low, high = np.quantile(draws, [0.002, 0.998], axis=0)
+    rounding = 1e-9 * np.maximum(np.abs(high), 1e-9)
+    margin = np.maximum(0.2 * (high - low), rounding)
+    return np.stack([low - margin, high + margin], axis=1)
+
+
 def _limits(sets: Sequence[np.ndarray], truth: np.ndarray | None) -> np.ndarray:
     """Range of each axis: the central 99 % of every set, the truth, and a margin."""
     bounds = np.stack([np.quantile(draws, [0.005, 0.995], axis=0) for draws in sets])
@@ -97,9 +105,10 @@ def _panel(
     """Draw one panel: a marginal on the diagonal, contours below it."""
     for _, draws, color in layers:
         if i == j:
-            _marginal(axis, draws[:, i], limits[i], color)
+            _marginal(axis, draws[:, i], color)
         else:
-            _contours(axis, draws[:, [j, i]], limits[[j, i]], color)
+            _contours(axis, draws[:, [j, i]], color)
+            axis.set_ylim(limits[i])
     if truth is None:
         return
     axis.axvline(truth[j], color=INK, lw=0.9, ls=(0, (3, 2)))
@@ -108,11 +117,10 @@ def _panel(
         axis.plot(truth[j], truth[i], marker="x", color=INK, markersize=6, mew=1.6)
 
 
-def _marginal(
-    axis: "Axes", draws: np.ndarray, limits: np.ndarray, color: str | None
-) -> None:
+def _marginal(axis: "Axes", draws: np.ndarray, color: str | None) -> None:
     """Draw the histogram of one parameter; the exact one filled."""
-    density, edges = np.histogram(draws, bins=32, range=tuple(limits), density=True)
+    extent = tuple(_extent(draws[:, None])[0])
+    density, edges = np.histogram(draws, bins=32, range=extent, density=True)
     if color is None:
         axis.stairs(density, edges, fill=True, color=MUTED, alpha=0.4, lw=0)
     else:
@@ -120,21 +128,18 @@ def _marginal(
     axis.set_ylim(0, max(axis.get_ylim()[1], 1.08 * density.max()))
 
 
-def _contours(
-    axis: "Axes", draws: np.ndarray, limits: np.ndarray, color: str | None
-) -> None:
+def _contours(axis: "Axes", draws: np.ndarray, color: str | None) -> None:
     """Draw the smallest regions that hold 50 and 90 % of the draws."""
     from scipy.ndimage import gaussian_filter
 
     counts, x_edges, y_edges = np.histogram2d(
-        draws[:, 0], draws[:, 1], bins=NUM_CELLS, range=limits
+        draws[:, 0], draws[:, 1], bins=NUM_CELLS, range=_extent(draws)
     )
     width = SMOOTHING * len(draws) ** (-1 / 6)
     density = gaussian_filter(counts, width, mode="constant")
     ordered = np.sort(density.ravel())[::-1]
     mass = np.cumsum(ordered) / ordered.sum()
     levels = [ordered[np.searchsorted(mass, share)] for share in MASSES]
-    axis.set_ylim(limits[1])
     if not levels[0] < levels[1]:
         return
     x, y = ((edges[:-1] + edges[1:]) / 2 for edges in (x_edges, y_edges))
@@ -297,7 +302,7 @@ def _busy_range(grid: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     Flat means within 2 % of the curve's range from its first (last) value. A bare noisy
     scan, `[L]`, is shown whole.
     """
-    whole = float(grid[0]), float(grid[-1])
+    whole = float(grid.min()), float(grid.max())
     if values.ndim == 1:
         return whole
     curve = np.median(values, axis=0)
@@ -308,5 +313,5 @@ def _busy_range(grid: np.ndarray, values: np.ndarray) -> tuple[float, float]:
         return whole
     first, last = rising[0], falling[-1]
     margin = max(3, int(0.25 * (last - first)))
-    last = min(last + margin, len(grid) - 1)
-    return float(grid[max(first - margin, 0)]), float(grid[last])
+    busy = grid[max(first - margin, 0) : last + margin + 1]
+    return float(busy.min()), float(busy.max())

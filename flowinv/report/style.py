@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "DOTS",
     "GRID",
     "INK",
     "MUTED",
@@ -24,8 +25,11 @@ INK, MUTED, GRID = "#1f2328", "#6e7781", "#d0d7db"
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Okabe and Ito's blue, vermillion, green, purple: contrast above 3 on white and on
-near-black (relative luminance 0.15 to 0.30), for what is rasterised."""
+near-black (relative luminance 0.15 to 0.30)."""
 
+
+DOTS = "#2a8bcb"
+"""Colour of rasterised dots, which no style sheet can change: good on both grounds."""
 
 STYLE = {
     "font.family": "DejaVu Sans",

@@ -107,8 +107,8 @@ def _task(
         simulator=simulator,
         num_observations=NUM_OBSERVATIONS,
         input_scaling="root",
-        # Moments of one histogram are sufficient up to the window's edges. A step scan's
-        # differences are too noisy for them: a network reads the whole curve.
+        # Moments of one histogram are sufficient up to the window's edges. Those of
+        # a step scan's differences are too noisy: a network reads the whole curve.
         embedding="mlp" if is_scan else "none",
         summary="none" if is_scan else "moments",
         cumulative=is_scan or simulator.observable == "knife_edge",

@@ -41,7 +41,8 @@ class Checkpoints:
     def save(self, step: int, tree: Any) -> None:
         """Write `tree` as checkpoint `step`; complete or not there at all."""
         leaves = [_to_array(leaf) for leaf in jax.tree.leaves(tree)]
-        named = {f"{i:04d}": leaf for i, leaf in enumerate(leaves)}
+        # orbax refuses empty arrays; their shapes say all there is to know.
+        named = {f"{i:04d}": leaf for i, leaf in enumerate(leaves) if leaf.size}
         named["fingerprint"] = self._mark
         self._manager.save(step, args=self._ocp.args.StandardSave(named), force=True)
 
@@ -65,11 +66,18 @@ class Checkpoints:
                 "Use the settings of the first start, or another --out.",
             )
         leaves, tree = jax.tree.flatten(like)
-        saved = [named[name] for name in sorted(named)]
-        if len(saved) != len(leaves):
-            fail(f"the checkpoint in {self._folder}", f"{len(leaves)} arrays", len(saved))
-        pairs = zip(saved, leaves, strict=True)
-        return jax.tree.unflatten(tree, [_to_leaf(a, b) for a, b in pairs])
+        full = {f"{i:04d}" for i, leaf in enumerate(leaves) if leaf.size}
+        known = {f"{i:04d}" for i in range(len(leaves))}
+        if not full <= set(named) <= known:
+            expected = f"to hold {len(leaves)} arrays"
+            fail(f"the checkpoint in {self._folder}", expected, len(named))
+        return jax.tree.unflatten(
+            tree,
+            [
+                _to_leaf(named.get(f"{i:04d}", leaf), leaf)
+                for i, leaf in enumerate(leaves)
+            ],
+        )
 
     def close(self) -> None:
         """Release the manager's threads."""
@@ -86,5 +94,6 @@ def _to_array(leaf: Any) -> np.ndarray:
 
 def _to_leaf(saved: np.ndarray, like: Any) -> Any:
     if _is_key(like):
-        return jax.random.wrap_key_data(jax.numpy.asarray(saved))
+        data = jax.numpy.asarray(saved)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))
     return jax.numpy.asarray(saved)

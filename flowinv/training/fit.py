@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowinv.checks import check_at_least, fail
+from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.data.simulate import simulate
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.losses.npe import Batch, npe_loss
 from flowinv.training.checkpoint import Checkpoints, fingerprint
 from flowinv.training.config import TrainConfig, make_optimizer
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
+from flowinv.training.packing import Packing, as_vector, unpacked
 from flowinv.training.source import Source, fixed_source, fresh_source
 from flowinv.training.state import EpochInfo, TrainState, init_state
 from flowinv.training.update import make_update, make_validate
@@ -29,11 +30,12 @@ __all__ = ["Fit", "Interrupted", "Progress", "train"]
 _BLOCK, _SOLVE = 1_024, 20_000
 # Steps that a chunk of short epochs holds at least: hides the host's millisecond.
 _CHUNK_STEPS = 100
-# Weights above which one jitted step beats a scanned epoch on a CPU.
+# Weights above which parameters stay separate arrays, and above which one jitted step
+# beats a scanned epoch on a CPU.
 _WIDE = 400_000
 
 # Streams of the caller's key.
-_SPLIT, _MEMBERS, _TRAIN, _SOLVE_ROWS, _HELD_ROWS = range(5)
+_SPLIT, _MEMBERS, _TRAIN, _FIRST_ROWS = range(4)
 
 
 class Interrupted(Exception):
@@ -102,8 +104,9 @@ def train(
         The best networks by validation loss.
 
     Raises:
-        ValueError: for a config out of range, fewer simulations than two batches, a
-            folder of another config, or a loss that was never finite.
+        ValueError: for a config out of range, fewer simulations than two batches, valid
+            rows outside the prior or not finite, a folder of another config, or a loss
+            that was never finite.
         Interrupted: if `should_stop` said so.
     """
     config.check()
@@ -116,16 +119,18 @@ def train(
     count = len(rows.theta) - num_validation
     blocks = _blocks(prepare(frozen, jax.tree.map(lambda a: a[count:], rows)))
     if fresh:
-        steps = min(config.steps_per_epoch, config.num_steps)
+        # Epochs of equal length: no more steps than were asked for.
+        max_epochs = -(-config.num_steps // config.steps_per_epoch)
+        steps = config.num_steps // max_epochs
         source = fresh_source(estimator, frozen, data, config.batch_size, steps)
-        max_epochs = -(-config.num_steps // steps)
     else:
         training = prepare(frozen, jax.tree.map(lambda a: a[:count], rows))
         source = fixed_source(training, config.batch_size)
         max_epochs = config.max_epochs
     total = source.steps * max_epochs
     optimizer = make_optimizer(config, total)
-    loss = _make_loss(estimator, frozen)
+    packing = _packing(estimator, frozen)
+    loss = _make_loss(estimator, frozen, packing)
     parts = EpochParts(
         source,
         make_update(loss, optimizer, config.ema_decay),
@@ -133,15 +138,23 @@ def train(
         config.patience,
         max_epochs,
     )
-    state = _initial(key, estimator, frozen, rows, optimizer, config.num_members)
+    state = _initial(key, estimator, frozen, packing, optimizer, config.num_members)
     mark = fingerprint(
-        {"config": dataclasses.asdict(config), "key": _numbers(key), "rows": count}
+        {
+            "config": dataclasses.asdict(config),
+            "estimator": _words(estimator, state),
+            "key": _numbers(key),
+            "rows": count,
+        }
     )
     run = _driver(parts, config, state)
     loop = _Loop(run, source.data, blocks, config, total, folder, mark)
     state, history = loop(state, frozen, progress, should_stop)
     message = _verdict(state, history)
-    best = Variables(state.best_params, frozen)
+    unpack = packing.unpack
+    if config.num_members > 1:
+        unpack = jax.vmap(unpack)
+    best = Variables(jax.jit(unpack)(state.best_params), frozen)
     return Fit(estimator, best, history, state, message)
 
 
@@ -150,15 +163,13 @@ def _rows(
 ) -> tuple[Dataset, int]:
     """Valid rows with the validation rows last, and the number of those."""
     if not isinstance(data, Dataset):
-        # Two streams: a smaller validation set must not change the solve.
-        solve, held = (
-            simulate(jax.random.fold_in(key, s), estimator.prior, data, n)
-            for s, n in ((_SOLVE_ROWS, _SOLVE), (_HELD_ROWS, config.num_validation))
-        )
-        parts = [_valid(d, np.arange(len(d.theta))) for d in (solve, held)]
-        check_at_least("valid validation simulations", len(parts[1].theta), 2)
-        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
-        return rows, len(parts[1].theta)
+        # Validation rows follow: their number does not change the solve.
+        count = _SOLVE + config.num_validation
+        own = jax.random.fold_in(key, _FIRST_ROWS)
+        drawn = simulate(own, estimator.prior, data, count)
+        held = int(np.asarray(drawn.valid[_SOLVE:]).sum())
+        check_at_least("valid validation simulations", held, 2)
+        return _valid(drawn, np.arange(count)), held
     total = int(np.asarray(data.valid).sum())
     num_validation = max(2, round(config.validation_share * total))
     count = total - num_validation
@@ -171,6 +182,19 @@ def _rows(
         )
     order = jax.random.permutation(jax.random.fold_in(key, _SPLIT), len(data.theta))
     return _valid(data, np.asarray(order)), num_validation
+
+
+def _check_rows(estimator: Estimator, data: Dataset) -> None:
+    """Raise unless all valid rows are finite and inside the prior."""
+    check_shape("theta", data.theta.shape[1:], (estimator.prior.dim,))
+    valid = np.asarray(data.valid)
+    remedy = "Mark such rows as not valid."
+    inside = np.asarray(estimator.prior.contains(data.theta))
+    if bad := int((valid & ~inside).sum()):
+        fail("theta of valid rows", "inside the prior", f"{bad} outside", remedy)
+    axes = tuple(range(1, data.x.ndim))
+    if bad := int((valid & ~np.isfinite(data.x).all(axes)).sum()):
+        fail("x of valid rows", "to be finite", f"{bad} rows with NaN or inf", remedy)
 
 
 def _valid(data: Dataset, order: np.ndarray) -> Dataset:
@@ -197,9 +221,18 @@ def _blocks(batch: Batch) -> Batch:
     return jax.tree.map(fold, batch)._replace(valid=valid)
 
 
-def _make_loss(estimator: Estimator, frozen: Any) -> Callable[..., Any]:
+def _packing(estimator: Estimator, frozen: Any) -> Packing:
+    shapes = jax.eval_shape(lambda: estimator.draw(jax.random.key(0), frozen))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return unpacked() if weights > _WIDE else as_vector(shapes)
+
+
+def _make_loss(
+    estimator: Estimator, frozen: Any, packing: Packing
+) -> Callable[..., Any]:
     def apply(params: Any, z: Array, features: Any) -> tuple[Array, Array]:
-        return estimator.latent_log_prob(Variables(params, frozen), z, features)
+        variables = Variables(packing.unpack(params), frozen)
+        return estimator.latent_log_prob(variables, z, features)
 
     return lambda params, batch, key: npe_loss(apply, params, batch, key)
 
@@ -208,16 +241,16 @@ def _initial(
     key: Array,
     estimator: Estimator,
     frozen: Any,
-    rows: Dataset,
+    packing: Packing,
     optimizer: Any,
     num_members: int,
 ) -> TrainState:
     """State of one network, or of an ensemble with a leading axis."""
-    example = estimator.features(frozen, rows.x[:1])
 
+    @jax.jit
     def one(member: int) -> TrainState:
         own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), member)
-        params = estimator.draw_params(own, example)
+        params = packing.pack(estimator.draw(own, frozen))
         return init_state(jax.random.fold_in(own, _TRAIN), params, optimizer)
 
     if num_members == 1:
@@ -313,6 +346,15 @@ def _append(history: dict[str, np.ndarray], info: EpochInfo) -> dict[str, np.nda
         old = history[name]
         grown[name] = np.concatenate([old, values]) if old.size else values
     return grown
+
+
+def _words(estimator: Estimator, state: TrainState) -> list[str]:
+    """What tells two estimators apart and is the same in every process."""
+    shapes = [str(leaf.shape) for leaf in jax.tree.leaves(state.params)]
+    flow = f"{type(estimator.flow).__name__} {estimator.flow}"
+    low, high = estimator.prior.low.tolist(), estimator.prior.high.tolist()
+    prior, scaling = f"{estimator.prior} {low} {high}", estimator.input_scaling
+    return [flow, prior, scaling, str(estimator.anchored), *shapes]
 
 
 def _numbers(key: Array) -> list[int]:

@@ -40,7 +40,7 @@ def make_update(
 
         evaluate = jax.value_and_grad(objective, has_aux=True)
         (value, outside), gradient = evaluate(state.params)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         good = jnp.isfinite(value) & jnp.isfinite(norm)
         go = good & ~state.stopped
         changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)

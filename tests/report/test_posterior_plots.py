@@ -50,6 +50,16 @@ def test_contours_hold_their_share():
     np.testing.assert_allclose(sorted(radii), [1.177, 2.146], rtol=0.03)
 
 
+def test_a_broad_neighbour_does_not_smear_a_thin_posterior():
+    """Contour radii of the thin set stay right beside one 100 times as broad."""
+    thin, broad = np.random.default_rng(1).normal(size=(2, 100_000, 2))
+    sets = {"thin": thin, "broad": 100 * broad}
+    figure = pair_plot(sets, ["a", "b"], ["", ""])
+    lines = figure.axes[2].collections[0].get_paths()
+    radii = [np.linalg.norm(path.vertices, axis=1).mean() for path in lines]
+    np.testing.assert_allclose(sorted(radii), [1.177, 2.146], rtol=0.03)
+
+
 def test_scan_plot_panels(content, tmp_path):
     observation, layout = content.observations[0], content.layout
     answer = content.models["cINN"].answers[observation.label]
@@ -93,6 +103,9 @@ def test_bare_scan_and_cumulative_curve(tmp_path):
     assert 35 < low < 45
     assert 55 < high < 65
     predicted.savefig(tmp_path / "scan.png")
+    down = scan_plot(knife, [grid[::-1]], ["downwards"], np.stack([knife] * 3))
+    assert down.axes[0].get_xlim() == pytest.approx((99 - high, 99 - low))
+    assert len(down.axes[0].lines[0].get_xdata()) == high - low + 1
 
 
 @pytest.mark.parametrize(

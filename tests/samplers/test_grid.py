@@ -151,7 +151,7 @@ def test_same_key_same_draws():
     [
         (BeamProfile(noise_free=True), 4, "has no likelihood"),
         (BeamProfile(rotation=True), 5, "nuts_posterior"),
-        (StepScan(jitter=0.1), 4, "without jitter and read noise"),
+        (StepScan(jitter=0.1), 4, "without jitter or read noise"),
         (StepScan(fit_background=True), 5, "step scan of four parameters"),
         (BeamProfile(num_nuisance=1), 4, "prior of 5 parameters; got 4"),
     ],

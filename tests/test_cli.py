@@ -1,0 +1,409 @@
+"""The commands: bad input in one line, a whole experiment, answers to scan files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flowinv import cli
+from flowinv.flows.coupling import CINN
+from flowinv.flows.estimator import Estimator
+from flowinv.posteriors.direct import Posterior
+from flowinv.posteriors.model_files import save
+from flowinv.tasks.registry import task
+
+TASK = "beam_profile:points=100,samples=200"
+TINY = [
+    f"--task={TASK}",
+    "--flow=cinn",
+    "--num-simulations=400",
+    "--batch-size=64",
+    "--max-epochs=2",
+    "--num-layers=1",
+    "--hidden=8",
+    "--head-hidden=8",
+    "--num-heldout=100",
+    "--num-samples=20",
+    "--num-exact=200",
+    "--observations=1",
+    "--classifiers=forest",
+    "--no-point-estimates",
+    "--quiet",
+]
+
+
+@pytest.fixture
+def flowinv(capsys):
+    """Run a command in this process: exit code, lines of stdout and of stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return end.value.code, said.out.splitlines(), said.err.splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model folder without training: two profiles of 100 points."""
+    problem = task(TASK)
+    flow = CINN(num_layers=1, hidden=(8,), head_hidden=(8,))
+    estimator = Estimator(problem.prior, flow, input_scaling="root")
+    folder = tmp_path_factory.mktemp("made") / "model"
+    save(folder, Posterior(estimator, estimator.skeleton((200,))))
+    return folder
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A good scan file, to be made bad."""
+    path = tmp_path / "scan.csv"
+    path.write_text(",".join(map(str, range(200))))
+    return path
+
+
+def refused(result, *words):
+    """Exit code 2 and one line on stderr with all the words."""
+    code, out, err = result
+    assert code == 2, (out, err)
+    assert len(err) == 1, err
+    assert out == []
+    for word in ("flowinv: ", *words):
+        assert word in err[0]
+
+
+BAD_RUNS = [
+    (["--task=beam_profil"], ["task", "Did you mean 'beam_profile'?", "'beam_profil'"]),
+    (["--task=beam_profile:point=9"], ["option of task", "Did you mean 'points'"]),
+    (["--task=beam_profile:points=x"], ["option points", "whole number", "'x'"]),
+    (["--task=beam_profile:prior=slide"], ["Did you mean 'slides'?"]),
+    (["--flow=splin"], ["flow", "'splin'", "Did you mean 'spline'"]),
+    (["--learning-rate=0"], ["learning_rate above 0; got 0"]),
+    (["--learning-rate=-0.1"], ["learning_rate above 0; got -0.1"]),
+    (["--learning-rate=fast"], ["--learning-rate", "'fast'"]),
+    (["--learnin-rate=1"], ["--learnin-rate", "Perhaps you meant", "--learning-rate"]),
+    (["--num-simulations=100"], ["two batches of 64", "got 90 after 10", "--batch-size"]),
+    (["--num-simulations=-4"], ["num_simulations", "whole number"]),
+    (["--validation-share=1.5"], ["validation_share between 0 and 1; got 1.5"]),
+    (["--observations=1-11"], ["observations from 1 to 10; got 11"]),
+    (["--observations=one"], ["observations like", "'one'"]),
+    (["--embedding=set"], ["x with shape (..., M, L)"]),
+    (["--references=/no/where"], ["references to be a folder"]),
+    (["--x=/no/where.csv"], ["scan file to exist; got /no/where.csv"]),
+    (["--classifiers=tree"], ["classifier to be one of forest, mlp; got 'tree'"]),
+    (["--seed=-1"], ["seed from 0"]),
+    (["extra"], ["Unrecognized options: extra", "flowinv run --help"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_RUNS)
+def test_bad_runs_answer_in_one_line_and_leave_no_folder(
+    flowinv, tmp_path, arguments, words
+):
+    out = tmp_path / "run"
+    refused(flowinv("run", *TINY, f"--out={out}", *arguments), *words)
+    assert not out.exists()
+
+
+def test_references_are_read_before_the_work(flowinv, tmp_path):
+    out = tmp_path / "run"
+    command = ["run", *TINY, f"--out={out}", f"--references={tmp_path}"]
+    refused(flowinv(*command), "scan file to exist", "obs_1.npz")
+    x, theta = np.ones(200), np.ones((1, 3))
+    np.savez(tmp_path / "obs_1.npz", observation=x, true_parameters=theta)
+    refused(flowinv(*command), "true_parameters", "(4,)", "(3,)")
+    assert not out.exists()
+
+
+def test_output_folder_of_another_run_is_left_alone(flowinv, tmp_path):
+    (tmp_path / "model").mkdir()
+    message = ["output folder to be new or empty", str(tmp_path), "--resume", "--out"]
+    refused(flowinv("run", *TINY, f"--out={tmp_path}"), *message)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_output_that_cannot_be_written(flowinv, tmp_path):
+    (tmp_path / "file").touch()
+    refused(
+        flowinv("run", *TINY, f"--out={tmp_path / 'file' / 'run'}"),
+        "output folder to be writable",
+        "Not a directory",
+        "Choose another --out.",
+    )
+    refused(flowinv("run", *TINY, f"--out={tmp_path / 'file'}"), "new or empty")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--resume"], ["--resume together with --out"]),
+        (["--resume", "--out=nowhere"], ["a run to resume in nowhere", "config.json"]),
+        (["--config"], ["--config with a value"]),
+        (["--config=nowhere.json"], ["config to be a file; got nowhere.json"]),
+    ],
+)
+def test_nothing_to_resume_or_read(
+    flowinv, tmp_path, monkeypatch, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    refused(flowinv("run", *arguments), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_with_an_unknown_field(flowinv, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"train": {"learning_rte": 1e-3}}))
+    refused(
+        flowinv("run", f"--config={path}", f"--out={tmp_path / 'run'}"),
+        "field in",
+        "mine.json: train",
+        "Did you mean 'learning_rate'",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def write_csv(change):
+    def write(path):
+        cells = [str(i) for i in range(200)]
+        path.write_text(change(cells))
+        return path
+
+    return write
+
+
+def write_bytes(blob, suffix):
+    def write(path):
+        path = path.with_suffix(suffix)
+        path.write_bytes(blob)
+        return path
+
+    return write
+
+
+def write_npy(array, suffix=".npy"):
+    def write(path):
+        path = path.with_suffix(suffix)
+        np.save(path, array, allow_pickle=True)
+        return path
+
+    return write
+
+
+BAD_SCANS = [
+    (write_csv(lambda c: ",".join(c[:199])), ["scan", "200 numbers", "1 x 199"]),
+    (write_csv(lambda c: ",".join([*c[:7], "nan", *c[8:]])), ["finite", "nan at point 7"]),
+    (write_csv(lambda c: ",".join([*c[:7], "inf", *c[8:]])), ["finite", "inf at point 7"]),
+    (write_csv(lambda c: ""), ["with numbers", "empty file"]),
+    (write_csv(lambda c: "\n \n# nothing\n"), ["with numbers", "empty file"]),
+    (write_csv(lambda c: ",".join([*c[:3], "abc", *c[4:]])), ["'abc' in line 1, column 4"]),
+    (write_csv(lambda c: ",".join(["-3", *c[1:]])), ["at least 0", "-3 at point 0"]),
+    (write_bytes(b"", ".npy"), ["with numbers", "empty file"]),
+    (write_bytes(b"rubbish", ".npy"), ["readable numpy file"]),
+    (write_bytes(b"rubbish", ".npz"), ["numpy file"]),
+    (write_bytes(b"rubbish", ".h5"), ["readable HDF5 file"]),
+    (write_bytes(b"1,2", ".xls"), ["suffix of the scan file", "'.xls'"]),
+    (write_npy(np.zeros((3, 201))), ["shape (200,)", "(3, 201)"]),
+    (write_npy(np.array([{}, 1], object)), ["plain numbers", "pickled"]),
+    (write_npy(np.array(["a", "b"])), ["real numbers", "dtype"]),
+    (lambda path: path.with_name("gone.csv"), ["scan file to exist", "gone.csv"]),
+    (lambda path: path.parent, ["to be a file", "the folder"]),
+]
+
+
+@pytest.mark.parametrize(("write", "words"), BAD_SCANS)
+def test_bad_scans_answer_in_one_line(flowinv, model, scan, write, words):
+    path = write(scan)
+    out = scan.parent / "draws.npz"
+    refused(flowinv("infer", model, f"--x={path}", f"--out={out}"), *words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--num-samples=0"], ["--num-samples of at least 20; got 0"]),
+        (["--seed=-1"], ["--seed from 0 to 2^32 - 1; got -1"]),
+        (["--out=/no/where/draws.npz"], ["--out", "existing folder"]),
+        (["--out=/"], ["--out to name a file"]),
+        (["--model=splin"], ["model in", "'splin'"]),
+    ],
+)
+def test_bad_flags_of_infer(flowinv, model, scan, flags, words):
+    refused(flowinv("infer", model, f"--x={scan}", *flags), *words)
+
+
+def test_folders_without_a_model(flowinv, scan, tmp_path):
+    refused(flowinv("infer", "nowhere", f"--x={scan}"), "run to be a folder; got 'nowhere'")
+    refused(flowinv("infer", tmp_path, f"--x={scan}"), "a model in", "none", "Finish the run")
+    (tmp_path / "model").mkdir()
+    refused(flowinv("infer", tmp_path, f"--x={scan}"), "model.json")
+    refused(flowinv("infer", tmp_path), "Missing from flowinv infer", "--x")
+    refused(flowinv("report", tmp_path), "report content to be a file", "finished")
+    refused(flowinv("report", "nowhere"), "run to be a folder")
+
+
+def test_a_tampered_model_is_refused(flowinv, model, scan, tmp_path):
+    for name in ("model.json", "params.safetensors"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    path = tmp_path / "params.safetensors"
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(bytes(blob))
+    refused(flowinv("infer", tmp_path, f"--x={scan}"), "with SHA-256", "Save the model")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(["infr"], ["'infr'", "Did you mean 'infer'"]), (["--bad"], ["command", "'--bad'"])],
+)
+def test_unknown_commands_name_near_ones(flowinv, command, words):
+    refused(flowinv(*command), *words)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_usage_names_all_commands(flowinv, arguments):
+    code, out, err = flowinv(*arguments)
+    assert (code, err) == (0, [])
+    for command in ("run", "infer", "report", "list", "doctor"):
+        assert any(line.split()[:1] == [command] for line in out)
+
+
+def test_help_of_a_command(flowinv):
+    code, out, _ = flowinv("run", "--help")
+    assert code == 0
+    text = " ".join(out)
+    assert all(flag in text for flag in ("--task", "--learning-rate", "--resume", "--out"))
+
+
+def test_list_names_what_flags_take(flowinv):
+    code, out, err = flowinv("list")
+    assert (code, err) == (0, [])
+    text = "\n".join(out)
+    for name in ("beam_profile", "step_scan", "prior, points", "spline-ar", "moments"):
+        assert name in text
+
+
+def test_doctor_shows_devices_and_versions(flowinv):
+    code, out, err = flowinv("doctor")
+    assert (code, err) == (0, [])
+    text = "\n".join(out)
+    for name in ("python 3.", "jax ", "device 0: ", "compilation cache: ", "GFLOP/s"):
+        assert name in text
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole tiny experiment, through the command."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", *TINY, f"--out={folder}"])
+    assert end.value.code == 0
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        *("config.json", "simulations", "cinn", "model"),
+        *("metrics.json", "report.npz", "report.html"),
+    }
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["best_flow"] == "cinn"
+    for name in (
+        "cinn/rmse/mean/mean_x",
+        "cinn/sbc_chi2_p_holm/std_y",
+        "cinn/coverage_90/std_x",
+        "cinn/observation_1/c2st_forest",
+        "cinn/mean/coverage",
+    ):
+        assert np.isfinite(metrics[name]), name
+    assert not any("c2st_mlp" in name for name in metrics)
+    lines = (finished / "cinn" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    page = (finished / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "observation 1" in page
+
+
+def test_config_file_gives_the_settings_and_flags_win(flowinv, finished, tmp_path):
+    out = tmp_path / "again"
+    result = flowinv(
+        *("run", "--config", finished / "config.json", "--out", out),
+        *("--learning-rate", "-1"),
+    )
+    refused(result, "learning_rate above 0; got -1")
+    assert not out.exists()
+
+
+def test_resume_of_a_finished_run_rebuilds_the_report(flowinv, finished):
+    before = (finished / "model" / "params.safetensors").read_bytes()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for name in ("report.html", "metrics.json"):
+        (finished / name).unlink()
+    code, out, _ = flowinv("run", "--resume", f"--out={finished}", "--quiet")
+    assert code == 0
+    assert any("report.html" in line for line in out)
+    assert (finished / "report.html").is_file()
+    assert (finished / "model" / "params.safetensors").read_bytes() == before
+    again = json.loads((finished / "metrics.json").read_text())
+    metrics.pop("seconds")
+    again.pop("seconds")
+    assert again == metrics
+
+
+def test_resume_with_other_settings_is_refused(flowinv, finished):
+    refused(
+        flowinv("run", "--resume", f"--out={finished}", "--learning-rate=0.5"),
+        "the config in",
+        "Give the settings of the first start, or only --out and --resume.",
+    )
+    refused(
+        flowinv("run", *TINY, f"--out={finished}"), "output folder to be new or empty"
+    )
+
+
+def test_infer_prints_a_table_and_writes_draws(flowinv, finished, tmp_path):
+    x, _ = task(TASK).observation(1)
+    path, out = tmp_path / "scan.csv", tmp_path / "draws.npz"
+    path.write_text(",".join(f"{value:g}" for value in x))
+    code, said, err = flowinv("infer", finished, f"--x={path}", f"--out={out}")
+    assert (code, err) == (0, [])
+    assert said[0].split("  ")[0] == "parameter"
+    for word in ("unit", "median", "68 % interval", "95 % interval", "fit"):
+        assert word in said[0]
+    names = ("mean_x", "mean_y", "std_x", "std_y")
+    assert [line.split()[0] for line in said[2:6]] == list(names)
+    with np.load(out, allow_pickle=False) as draws:
+        assert draws["samples"].shape == (1, 2_000, 4)
+        assert draws["names"].tolist() == list(names)
+        median = np.median(draws["samples"][0], 0)
+        prior = task(TASK).prior
+        assert (draws["samples"] > prior.low).all()
+        assert (draws["samples"] < prior.high).all()
+    shown = [float(line.split()[2]) for line in said[2:6]]
+    np.testing.assert_allclose(shown, median, rtol=0.05)
+
+
+def test_infer_reads_many_scans_and_named_models(flowinv, finished, tmp_path):
+    x = np.stack([task(TASK).observation(k)[0] for k in (1, 2)])
+    path = tmp_path / "scans.npz"
+    np.savez(path, x=x)
+    code, said, _ = flowinv(
+        *("infer", finished, f"--x={path}", "--model=cinn", "--num-samples=50")
+    )
+    assert code == 0
+    assert [line for line in said if line.startswith("scan ")] == ["scan 1", "scan 2"]
+    code, one, _ = flowinv("infer", finished / "model", f"--x={path}")
+    assert code == 0
+    assert "fit" not in one[1]  # a bare model knows no classical fit
+
+
+def test_report_writes_the_page_again(flowinv, finished):
+    page = finished / "report.html"
+    page.unlink()
+    code, out, _ = flowinv("report", finished)
+    assert code == 0
+    assert out == [f"report: {page}"]
+    assert page.is_file()

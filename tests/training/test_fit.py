@@ -1,0 +1,263 @@
+"""Whole trainings of a tiny flow on a problem with a known posterior."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowinv.flows.coupling import CINN
+from flowinv.losses.npe import npe_loss
+from flowinv.posteriors.direct import Posterior
+from flowinv.training import fit as fit_module
+from flowinv.training.fit import Interrupted, train
+from flowinv.types import Dataset
+
+KEY = jax.random.key(1)
+
+
+def test_learns_the_linear_gaussian_posterior(fit, linear, prior):
+    """Means within 0.15 posterior sds (rms), sds within 5 %, for 20 new observations.
+
+    Trained on 5,400 rows: what is left is the network's own error (0.1 sds), ten times
+    the error of 10,000 draws. Fixed keys: no false alarms.
+    """
+    theta = prior.sample(jax.random.key(2), 20)
+    x = jax.vmap(linear.simulate)(jax.random.split(jax.random.key(3), 20), theta)
+    draws = Posterior(fit.estimator, fit.variables).sample(
+        jax.random.key(4), x, 10_000
+    )
+    sd = np.sqrt(np.diag(linear.covariance))
+    shift = (draws.mean(1) - linear.posterior_mean(x)) / sd
+    assert np.sqrt((shift**2).mean()) < 0.15
+    assert np.abs(shift).max() < 0.5
+    np.testing.assert_allclose(draws.std(1) / sd, 1.0, atol=0.25)
+    assert abs((draws.std(1) / sd).mean() - 1) < 0.05
+
+
+def test_validation_loss_comes_down_to_the_entropy(fit, linear):
+    """Within 0.15 nats: 600 validation rows leave a standard error of 0.04."""
+    losses = fit.history["validation_loss"]
+    assert losses[0] > linear.entropy + 0.1
+    assert abs(losses.min() - linear.entropy) < 0.15
+    assert losses.min() < losses[0] - 0.1
+
+
+def test_history_and_verdict(fit, settings):
+    epochs = len(fit.history["step"])
+    assert epochs == settings.max_epochs == int(fit.state.epoch)
+    assert fit.history["step"].tolist() == [18 * (i + 1) for i in range(epochs)]
+    assert all(np.isfinite(values).all() for values in fit.history.values())
+    assert (fit.history["out_of_range"] < 0.05).all()
+    best = fit.history["validation_loss"].argmin()
+    assert float(fit.state.best_loss) == fit.history["validation_loss"][best]
+    expected = f"Ended after {epochs} epochs; best validation loss in epoch {best + 1}."
+    assert fit.message == expected
+    chex.assert_trees_all_equal(fit.variables.params, fit.state.best_params)
+
+
+def test_step_driver_gives_the_scan_drivers_numbers(fit, estimator, data, settings):
+    stepped = train(
+        KEY, estimator, data, dataclasses.replace(settings, driver="step", max_epochs=20)
+    )
+    for name, values in fit.history.items():
+        np.testing.assert_allclose(stepped.history[name], values, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        stepped.variables.params, fit.variables.params, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_the_key_decides_everything(fit, estimator, data, settings):
+    """Same key: the same numbers, also when stopped and resumed. See test_resume."""
+    other = train(
+        jax.random.key(5), estimator, data, dataclasses.replace(settings, max_epochs=1)
+    )
+    assert other.history["train_loss"][0] != fit.history["train_loss"][0]
+
+
+def test_one_trace_for_all_chunks_and_resume_is_bitwise(
+    fit, estimator, data, settings, tmp_path, monkeypatch, assert_same
+):
+    """Stopped after the second chunk and resumed: numbers of the unbroken run."""
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 2
+
+    chex.clear_trace_counter()
+    # jax traces the loss once for the step and once for validation.
+    traced = chex.assert_max_traces(fit_module.npe_loss, n=2)
+    monkeypatch.setattr(fit_module, "npe_loss", traced)
+    with pytest.raises(Interrupted):
+        train(KEY, estimator, data, settings, folder=tmp_path, should_stop=stop)
+    assert len(asked) == 2
+    monkeypatch.undo()
+    seen = []
+    resumed = train(
+        KEY, estimator, data, settings, folder=tmp_path, progress=seen.append
+    )
+    assert seen[0].step > 18 * 12
+    assert_same(resumed.state, fit.state)
+    assert_same(resumed.variables, fit.variables)
+    for name, values in fit.history.items():
+        np.testing.assert_array_equal(resumed.history[name], values)
+    assert resumed.message == fit.message
+    # Finished: nothing is left to do, and the answer is the same.
+    again = train(KEY, estimator, data, settings, folder=tmp_path)
+    assert_same(again.state, fit.state)
+
+
+def test_checkpoints_of_other_settings_are_refused(
+    estimator, data, settings, tmp_path
+):
+    short = dataclasses.replace(settings, max_epochs=1)
+    train(KEY, estimator, data, short, folder=tmp_path)
+    wider = dataclasses.replace(
+        estimator, flow=CINN(num_layers=2, hidden=(9,), head_hidden=(16,))
+    )
+    others = [
+        (KEY, estimator, dataclasses.replace(short, learning_rate=2e-2)),
+        (jax.random.key(2), estimator, short),
+        (KEY, wider, short),
+    ]
+    for key, own, config in others:
+        with pytest.raises(ValueError, match="to come from this config"):
+            train(key, own, data, config, folder=tmp_path)
+
+
+def test_first_member_of_an_ensemble_is_the_single_network(
+    fit, estimator, data, settings
+):
+    """To 1e-5 while rounding has not yet been amplified: the first epochs."""
+    members = train(
+        KEY, estimator, data, dataclasses.replace(settings, num_members=3)
+    )
+    losses = members.history["validation_loss"]
+    assert losses.shape == (20, 3)
+    np.testing.assert_allclose(losses[:3, 0], fit.history["validation_loss"][:3], 1e-5)
+    np.testing.assert_allclose(losses[:, 0], fit.history["validation_loss"], 1e-2)
+    assert len(np.unique(losses[-1])) == 3
+    kernels = members.variables.params["flow"]["head"]["Dense_0"]["kernel"]
+    single = fit.variables.params["flow"]["head"]["Dense_0"]["kernel"]
+    assert kernels.shape == (3, *single.shape)
+    posterior = Posterior(members.estimator, members.variables)
+    assert posterior.num_members == 3
+
+
+def nan_above(limit):
+    """The NPE loss, but NaN for every row with z_0 of at least `limit`."""
+
+    def loss(apply, params, batch, key):
+        values, outside = npe_loss(apply, params, batch, key)
+        return jnp.where(batch.z[..., 0] >= limit, jnp.nan, values), outside
+
+    return loss
+
+
+def test_nan_in_training_stops_names_the_step_and_keeps_the_best(
+    estimator, data, settings, monkeypatch
+):
+    """One training row gives NaN: it comes up in some step of the first epoch."""
+    config = dataclasses.replace(settings, max_epochs=3)
+    order = jax.random.permutation(jax.random.fold_in(KEY, 0), len(data.theta))
+    training = np.asarray(data.theta[order[:5_400], 0])
+    held = np.asarray(data.theta[order[5_400:], 0])
+    assert training.max() > held.max()
+    monkeypatch.setattr(fit_module, "npe_loss", nan_above(training.max() - 1e-4))
+    stopped = train(KEY, estimator, data, config)
+    step = int(stopped.state.failed_step)
+    assert 0 <= step < 18
+    assert int(stopped.state.step) == step
+    assert stopped.message == (
+        f"Stopped at step {step}: loss or gradient not finite; best kept."
+    )
+    assert np.isfinite(stopped.history["validation_loss"]).all()
+    chex.assert_tree_all_finite(stopped.variables.params)
+
+
+def test_a_loss_that_is_never_finite_is_an_error(
+    estimator, data, settings, monkeypatch
+):
+    config = dataclasses.replace(settings, max_epochs=1)
+    monkeypatch.setattr(fit_module, "npe_loss", nan_above(-np.inf))
+    message = r"finite loss in the first epoch; got a non-finite one at step 0\. Lower"
+    with pytest.raises(ValueError, match=message):
+        train(KEY, estimator, data, config)
+
+
+def test_invalid_rows_are_never_seen(fit, estimator, data, settings):
+    """Rows marked invalid may hold NaN; 300 of 6,000 leave the rest learning."""
+    config = dataclasses.replace(settings, max_epochs=2)
+    rows = slice(0, 6_000, 20)
+    dirty = data._replace(
+        theta=data.theta.at[rows].set(jnp.nan),
+        x=data.x.at[rows].set(jnp.nan),
+        valid=data.valid.at[rows].set(False),
+    )
+    trained = train(KEY, estimator, dirty, config)
+    assert "Ended after 2 epochs" in trained.message
+    assert all(np.isfinite(values).all() for values in trained.history.values())
+    assert trained.history["step"].tolist() == [17, 34]
+
+
+def test_bad_rows_and_settings_answer_before_training(estimator, data, settings):
+    few = Dataset(*(leaf[:610] for leaf in data))
+    message = r"at least two batches of 300; got 549 valid ones after 61 for validation"
+    with pytest.raises(ValueError, match=message):
+        train(KEY, estimator, few, settings)
+    half = data._replace(valid=jnp.arange(6_000) < 615)
+    with pytest.raises(ValueError, match="553 valid ones"):
+        train(KEY, estimator, half, settings)
+    nan = data._replace(theta=data.theta.at[3].set(jnp.nan))
+    with pytest.raises(ValueError, match="theta of valid rows inside the prior; got 1"):
+        train(KEY, estimator, nan, settings)
+    nan = data._replace(x=data.x.at[:2, 1].set(jnp.inf))
+    with pytest.raises(ValueError, match="x of valid rows to be finite; got 2 rows"):
+        train(KEY, estimator, nan, settings)
+    with pytest.raises(ValueError, match="learning_rate above 0"):
+        train(KEY, estimator, data, dataclasses.replace(settings, learning_rate=0.0))
+
+
+@pytest.fixture(scope="module")
+def fresh(estimator, failing):
+    """Fresh mode on a simulator that fails in a tenth of its runs, and what it drew."""
+    config = fit_module.TrainConfig(
+        batch_size=32, num_steps=45, steps_per_epoch=20, num_validation=200
+    )
+    return config, train(KEY, estimator, failing, config)
+
+
+def test_fresh_mode_takes_the_steps_asked_for(fresh):
+    config, trained = fresh
+    assert trained.history["step"].tolist() == [15, 30, 45]
+    assert int(trained.state.step) == config.num_steps
+
+
+def test_fresh_mode_survives_failing_simulations(fresh):
+    _, trained = fresh
+    assert "Ended after 3 epochs" in trained.message
+    assert all(np.isfinite(values).all() for values in trained.history.values())
+    chex.assert_tree_all_finite(trained.variables)
+
+
+def test_fresh_mode_resumes_to_the_same_numbers(
+    fresh, estimator, failing, tmp_path, assert_same
+):
+    config, unbroken = fresh
+    slow = dataclasses.replace(config, driver="step")
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 1
+
+    with pytest.raises(Interrupted):
+        train(KEY, estimator, failing, slow, folder=tmp_path, should_stop=stop)
+    resumed = train(KEY, estimator, failing, slow, folder=tmp_path)
+    np.testing.assert_array_equal(
+        resumed.history["train_loss"], unbroken.history["train_loss"]
+    )
+    assert_same(resumed.state.params, unbroken.state.params)

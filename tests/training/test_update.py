@@ -1,0 +1,140 @@
+"""One step: masked, clipped by the optimizer, and safe against what is not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowinv.losses.npe import Batch
+from flowinv.training.epoch import make_chunk, make_stepper
+from flowinv.training.state import init_state
+from flowinv.training.update import make_update, make_validate, masked_mean
+
+
+def loss(params, batch, key):
+    del key
+    return ((params - batch.z) ** 2).sum(-1), (jnp.abs(batch.z) > 1).mean(-1)
+
+
+def batch(z, valid=None):
+    z = jnp.asarray(z, jnp.float32)
+    return Batch(z, (), jnp.ones(len(z), bool) if valid is None else jnp.array(valid))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_masked_mean_ignores_what_invalid_rows_hold(bad):
+    values, valid = jnp.array([1.0, bad, 3.0]), jnp.array([True, False, True])
+    assert float(masked_mean(values, valid)) == 2.0
+    assert float(masked_mean(values, jnp.zeros(3, bool))) == 0.0
+
+
+def test_invalid_rows_change_no_step():
+    update = make_update(loss, optax.sgd(0.1), 0.0)
+    start = init_state(jax.random.key(0), jnp.zeros(2), optax.sgd(0.1))
+    rows = [[1.0, 2.0], [50.0, -50.0], [3.0, 0.0]]
+    some, info = update(start, batch(rows, [True, False, True]), None)
+    kept, other = update(start, batch([rows[0], rows[2]]), None)
+    np.testing.assert_allclose(some.params, kept.params, rtol=1e-6)
+    np.testing.assert_allclose(info.loss, other.loss, rtol=1e-6)
+    np.testing.assert_allclose(info.out_of_range, 0.5)
+
+
+def test_validation_is_the_mean_over_valid_rows_of_all_blocks():
+    rows = np.arange(12.0).reshape(3, 2, 2)
+    valid = np.array([[True, True], [True, False], [False, False]])
+    blocks = Batch(jnp.asarray(rows, jnp.float32), (), jnp.asarray(valid))
+    mean, outside = make_validate(loss)(jnp.zeros(2), blocks, None)
+    expected = (rows[valid] ** 2).sum(-1).mean()
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    np.testing.assert_allclose(outside, (np.abs(rows[valid]) > 1).mean())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_changes_nothing_and_stops(bad):
+    optimizer = optax.adam(0.1)
+    update = make_update(loss, optimizer, 0.9)
+    state = init_state(jax.random.key(0), jnp.zeros(2), optimizer)
+    state, _ = update(state, batch([[1.0, 1.0]]), None)
+    failed, _ = update(state, batch([[1.0, bad]]), None)
+    assert bool(failed.stopped)
+    assert int(failed.failed_step) == int(failed.step) == 1
+    for name in ("params", "ema"):
+        np.testing.assert_array_equal(getattr(failed, name), getattr(state, name))
+    np.testing.assert_array_equal(failed.opt_state[0].mu, state.opt_state[0].mu)
+    # Good rows do not wake a stopped run, and the step named stays the first.
+    later, _ = update(failed, batch([[1.0, 1.0]]), None)
+    np.testing.assert_array_equal(later.params, state.params)
+    assert int(later.failed_step) == int(later.step) == 1
+
+
+def test_a_gradient_that_is_not_finite_stops_too():
+    def root(params, batch, key):
+        del key
+        return jnp.sqrt(jnp.abs(params - batch.z)).sum(-1), jnp.zeros(len(batch.z))
+
+    update = make_update(root, optax.sgd(0.1), 0.0)
+    start = init_state(jax.random.key(0), jnp.zeros(1), optax.sgd(0.1))
+    state, info = update(start, batch([[0.0]]), None)
+    assert np.isfinite(info.loss)
+    assert bool(state.stopped)
+    assert int(state.failed_step) == 0
+    assert float(state.params[0]) == 0.0
+
+
+@pytest.mark.parametrize("driver", ["scan", "step"])
+def test_nan_at_a_known_step_keeps_the_last_finite_best(toy, driver):
+    """The loss turns NaN once p has come near the rows, in the middle of an epoch."""
+
+    def breaking(params, batch, key):
+        values, outside = loss(params["p"], batch, key)
+        return jnp.where(params["p"].mean() > 1.0, jnp.nan, values), outside
+
+    toy = toy(loss=breaking)
+    make = make_stepper if driver == "step" else lambda p: make_chunk(p, 1, False)
+    chunk, state, losses = make(toy.parts), toy.start(), []
+    for _ in range(8):
+        state, info = chunk(state, toy.data, toy.blocks)
+        losses += np.asarray(info.validation_loss)[np.asarray(info.active)].tolist()
+        if state.stopped:
+            break
+    step = int(state.failed_step)
+    assert step > 8  # later than the first epoch
+    assert int(state.step) == step
+    assert bool(state.stopped)
+    assert np.isfinite(state.best_params["p"]).all()
+    finite = [value for value in losses if np.isfinite(value)]
+    assert float(state.best_loss) == np.float32(min(finite))
+
+
+def test_nan_is_never_the_best(toy):
+    held = jnp.full((4, 3), jnp.nan)
+    toy = toy(held=held, max_epochs=3)
+    state, info = make_chunk(toy.parts, 3, False)(toy.start(), toy.data, toy.blocks)
+    assert np.isnan(info.validation_loss).all()
+    assert np.isinf(state.best_loss)
+    assert int(state.best_epoch) == 0
+    np.testing.assert_array_equal(state.best_params["p"], toy.start().params["p"])
+
+
+def test_running_mean_of_the_parameters():
+    decay, rate = 0.9, 0.1
+    update = make_update(loss, optax.sgd(rate), decay)
+    state = init_state(jax.random.key(0), jnp.zeros(1), optax.sgd(rate))
+    p = mean = 0.0
+    for step in range(200):
+        state, _ = update(state, batch([[1.0]]), None)
+        p -= rate * 2 * (p - 1.0)
+        own = min(decay, (step + 1) / (step + 11))
+        mean = own * mean + (1 - own) * p
+    np.testing.assert_allclose(state.ema[0], mean, rtol=1e-5)
+    np.testing.assert_allclose(state.params[0], p, rtol=1e-5)
+
+
+def test_the_running_mean_is_what_is_validated_and_returned(toy):
+    toy = toy(ema=0.99, max_epochs=2)
+    state, info = make_chunk(toy.parts, 2, False)(toy.start(), toy.data, toy.blocks)
+    expected = toy.parts.validate(state.ema, toy.blocks, None)[0]
+    np.testing.assert_allclose(info.validation_loss[-1], expected, rtol=1e-6)
+    np.testing.assert_array_equal(state.best_params["p"], state.ema["p"])
+    assert not np.allclose(state.ema["p"], state.params["p"], atol=1e-3)
