@@ -19,6 +19,7 @@ def build_flow(name: str, network: NetworkConfig) -> Any:
         "act": network.activation,
         "head_hidden": network.head_hidden,
         "lu_mixing": network.lu_mixing,
+        "unroll": network.unroll,
     }
     if name in ("spline", "spline-ar"):
         fields["num_bins"] = network.num_bins
@@ -29,10 +30,14 @@ def build_estimator(task: Task, flow: str, network: NetworkConfig) -> Estimator:
     """Return the estimator of `flow` for `task`; "task" fields take the task's choice.
 
     Raises:
-        ValueError: for summaries that the task's x has no place for.
+        ValueError: for summaries or an embedding that the task's x has no place for.
     """
     embedding, summary = network.embedding, network.summary
     embedding = task.embedding if embedding == "task" else embedding
+    if embedding == "set" and len(task.simulator.x_shape) < 2:
+        # Unchecked, it would take a batch of scans for one set.
+        shape = task.simulator.x_shape
+        fail("embedding", f"other than set for one scan of shape {shape}", embedding)
     summary = task.summary if summary == "task" else summary
     scaling = network.input_scaling
     scaling = task.input_scaling if scaling == "task" else scaling

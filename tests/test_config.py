@@ -20,7 +20,10 @@ BAD = [
     ({"num_simulations": "0"}, "num_simulations above 0; got 0"),
     ({"seed": -1}, r"seed from 0 to 2\^32 - 1; got -1"),
     ({"seed": 2**32}, "seed from 0"),
-    ({"num_simulations": "568"}, "two batches of 256 .*got 511 after 57 .*lower --batch"),
+    (
+        {"num_simulations": "568"},
+        "two batches of 256 .*got 511 after 57 .*lower --batch",
+    ),
     ({"train": TrainConfig(learning_rate=-1.0)}, "learning_rate above 0; got -1.0"),
     ({"network": NetworkConfig(num_layers=0)}, "num_layers of at least 1"),
     ({"network": NetworkConfig(num_bins=1)}, "num_bins of at least 2"),
@@ -56,7 +59,9 @@ def test_two_batches_are_enough():
 
 
 def test_folder_is_the_tasks_and_flows():
-    config = RunConfig(task="beam_profile:prior=slides,points=100", flow=("cinn", "maf"))
+    config = RunConfig(
+        task="beam_profile:prior=slides,points=100", flow=("cinn", "maf")
+    )
     assert str(config.folder()) == "runs/beam_profile-prior-slides-points-100-cinn-maf"
     assert str(dataclasses.replace(config, out="here").folder()) == "here"
 

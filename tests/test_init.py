@@ -8,7 +8,15 @@ import pytest
 
 import flowinv
 
-HEAVY = ("distrax", "numpyro", "matplotlib", "sklearn", "scipy.optimize", "orbax", "zarr")
+HEAVY = (
+    "distrax",
+    "numpyro",
+    "matplotlib",
+    "sklearn",
+    "scipy.optimize",
+    "orbax",
+    "zarr",
+)
 
 
 def python(code, **variables):

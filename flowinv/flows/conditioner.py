@@ -17,7 +17,7 @@ from flowinv.networks.activation import activation
 
 __all__ = ["EVENT_RANGE", "Conditioner", "ConditionerLayer", "evaluate"]
 
-# A conditioner sees the event clipped to this range, which N(0, I) never leaves. Without
+# A conditioner sees the event clipped to this range; N(0, I) never leaves it. Without
 # it a far outlier makes every later layer's shift as large as the outlier, the round
 # trip loses its digits, and the D passes of an autoregressive inverse can overflow.
 EVENT_RANGE = 10.0

@@ -106,6 +106,16 @@ class Estimator:
 
         Args:
             key: typed key.
+            data: see `solve`.
+            num_validation: see `solve`.
+        """
+        frozen = self.solve(data, num_validation)
+        return Variables(self.draw(key, frozen), frozen)
+
+    def solve(self, data: Dataset, num_validation: int) -> Frozen:
+        """Solve what is known before training: statistics, anchor, start.
+
+        Args:
             data: valid simulations, the validation rows last. Statistics and solves
                 use the rows before them; validation rows choose penalties only.
             num_validation: number of validation rows, at least 2.
@@ -120,20 +130,20 @@ class Estimator:
         check_shape("theta", data.theta.shape[1:], (self.prior.dim,))
         rows = np.arange(len(data.theta)) < count
         statistics = fit_statistics(data.x, rows, self.input_scaling)
-        frozen = Frozen(statistics, self._summary_scale(data.x[:count]), None, None)
-        first = max(0, count - MAX_SOLVE)
-        held = min(num_validation, MAX_SOLVE)
-        some = slice(first, count + held)
-        solve = jax.jit(self._solve, static_argnums=3)
-        anchor = solve(frozen, data.theta[some], data.x[some], held)
-        frozen = frozen._replace(anchor=anchor)
-        params, start = jax.jit(self._draw)(key, frozen, data.x[:1])
-        return Variables(params, frozen._replace(start=start))
+        summary = self._summary_scale(data.x[:count])
+        frozen = Frozen(statistics, summary, self._no_anchor(0), None)
+        if self.anchored:
+            first = max(0, count - MAX_SOLVE)
+            held = min(num_validation, MAX_SOLVE)
+            some = slice(first, count + held)
+            solve = jax.jit(self._solve, static_argnums=3)
+            anchor = solve(frozen, data.theta[some], data.x[some], held)
+            frozen = frozen._replace(anchor=anchor)
+        return frozen._replace(start=self._start(frozen))
 
     def draw(self, key: Array, frozen: Frozen) -> Params:
-        """Draw new trained parameters: another start for the same frozen numbers."""
-        x = jnp.zeros((1, *frozen.statistics.shift.shape))
-        return jax.jit(self._draw)(key, frozen, x)[0]
+        """Draw new trained parameters for frozen numbers; jit-able."""
+        return self._draw(key, frozen)[0]
 
     def features(self, frozen: Frozen, x: Array) -> Features:
         """Turn raw x `[..., *x_shape]` into features; no trained number enters."""
@@ -198,49 +208,51 @@ class Estimator:
     def _solve(
         self, frozen: Frozen, theta: Array, x: Array, num_validation: int
     ) -> RidgeStart:
-        if not self.anchored:
-            dim = self.prior.dim
-            empty = jnp.zeros((0, dim))
-            return RidgeStart(empty, jnp.zeros(dim), empty, jnp.zeros(dim))
         z = self.prior.to_latent(theta)
         features = self._regressors(frozen, x)
         return solve_anchor(self.prior, features, z, num_validation)
+
+    def _no_anchor(self, terms: int) -> RidgeStart:
+        kernel = jnp.zeros((terms, self.prior.dim))
+        return RidgeStart(kernel, kernel.sum(0), kernel, kernel.sum(0))
 
     def skeleton(self, x_shape: tuple[int, ...]) -> Variables:
         """Return variables of the right structure, for an x of shape `x_shape`.
 
         The numbers mean nothing; model files compare and fill the structure.
         """
-        dim, zeros = self.prior.dim, jnp.zeros(x_shape)
+        zeros = jnp.zeros(x_shape)
         ones = zeros + 1.0
         statistics = Statistics(zeros, ones, zeros, ones)
         size = 0 if self.summary is None else self.summary(ones).shape[-1]
-        frozen = Frozen(statistics, (jnp.zeros(size), jnp.ones(size)), None, None)
-        terms = anchor_terms(self._regressors(frozen, ones)).shape[-1]
-        terms = terms if self.anchored else 0
-        kernel, bias = jnp.zeros((terms, dim)), jnp.zeros(dim)
-        frozen = frozen._replace(anchor=RidgeStart(kernel, bias, kernel, bias))
-        params, start = self._draw(jax.random.key(0), frozen, ones[None])
-        return Variables(params, frozen._replace(start=start))
+        summary = jnp.zeros(size), jnp.ones(size)
+        frozen = Frozen(statistics, summary, self._no_anchor(0), None)
+        if self.anchored:
+            terms = anchor_terms(self._regressors(frozen, ones)).shape[-1]
+            frozen = frozen._replace(anchor=self._no_anchor(terms))
+        frozen = frozen._replace(start=self._start(frozen))
+        return Variables(self.draw(jax.random.key(0), frozen), frozen)
 
-    def _draw(self, key: Array, frozen: Frozen, x: Array) -> tuple[Params, Any]:
-        """Draw trained parameters; the head starts at the anchor."""
+    def _start(self, frozen: Frozen) -> Any:
+        """The flow's `start`: the head takes the anchor out of the context."""
+        drawn = jax.eval_shape(self._draw, jax.random.key(0), frozen)[1]
+        head = {name: np.zeros(a.shape, np.float32) for name, a in drawn["head"].items()}
+        if self.anchored:
+            dim, rows = self.prior.dim, np.arange(self.prior.dim)
+            begin = frozen.summary[0].shape[-1]
+            head["mean_kernel"][begin + rows, rows] = 1.0
+            head["scale_kernel"][begin + dim + rows, rows] = 1.0
+        return {"head": {name: jnp.asarray(a) for name, a in head.items()}}
+
+    def _draw(self, key: Array, frozen: Frozen) -> tuple[Params, Any]:
+        """Draw trained parameters, and the flow's empty start."""
+        x = jnp.zeros((1, *frozen.statistics.shift.shape))
         example = self.features(frozen, x)
         key_embedding, key_flow = jax.random.split(key)
         params: dict[str, Any] = {"embedding": {}}
         if self.embedding is not None:
             drawn = self.embedding.init(key_embedding, example.inputs)
             params["embedding"] = drawn["params"]
-        dim = self.prior.dim
         context = self.context(params, example)
-        variables = self.flow.init(key_flow, jnp.zeros((1, dim)), context)
-        start = variables["start"]
-        if self.anchored:
-            begin = example.extras.shape[-1] - 2 * dim
-            pick = jnp.zeros((context.shape[-1], dim))
-            head = dict(start["head"])
-            rows = jnp.arange(dim)
-            head["mean_kernel"] = pick.at[begin + rows, rows].set(1.0)
-            head["scale_kernel"] = pick.at[begin + dim + rows, rows].set(1.0)
-            start = {"head": head}
-        return {**params, "flow": variables["params"]}, start
+        variables = self.flow.init(key_flow, jnp.zeros((1, self.prior.dim)), context)
+        return {**params, "flow": variables["params"]}, variables["start"]

@@ -113,18 +113,16 @@ def train(
     fresh = not isinstance(data, Dataset)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
-    variables = estimator.init(jax.random.fold_in(key, _MEMBERS), rows, num_validation)
-    frozen = variables.frozen
-    prepare = jax.jit(lambda f, d: _prepare(estimator, f, d))
+    frozen = estimator.solve(rows, num_validation)
+    split = jax.jit(_split, static_argnums=(0, 3))
+    training, blocks = split(estimator, frozen, rows, num_validation)
     count = len(rows.theta) - num_validation
-    blocks = _blocks(prepare(frozen, jax.tree.map(lambda a: a[count:], rows)))
     if fresh:
         # Epochs of equal length: no more steps than were asked for.
         max_epochs = -(-config.num_steps // config.steps_per_epoch)
         steps = config.num_steps // max_epochs
         source = fresh_source(estimator, frozen, data, config.batch_size, steps)
     else:
-        training = prepare(frozen, jax.tree.map(lambda a: a[:count], rows))
         source = fixed_source(training, config.batch_size)
         max_epochs = config.max_epochs
     total = source.steps * max_epochs
@@ -170,6 +168,7 @@ def _rows(
         held = int(np.asarray(drawn.valid[_SOLVE:]).sum())
         check_at_least("valid validation simulations", held, 2)
         return _valid(drawn, np.arange(count)), held
+    _check_rows(estimator, data)
     total = int(np.asarray(data.valid).sum())
     num_validation = max(2, round(config.validation_share * total))
     count = total - num_validation
@@ -202,9 +201,15 @@ def _valid(data: Dataset, order: np.ndarray) -> Dataset:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], data)
 
 
-def _prepare(estimator: Estimator, frozen: Any, data: Dataset) -> Batch:
-    features = estimator.features(frozen, data.x)
-    return Batch(estimator.prior.to_latent(data.theta), features, data.valid)
+def _split(
+    estimator: Estimator, frozen: Any, rows: Dataset, num_validation: int
+) -> tuple[Batch, Batch]:
+    """Training rows as one batch, and validation rows in blocks."""
+    features = estimator.features(frozen, rows.x)
+    batch = Batch(estimator.prior.to_latent(rows.theta), features, rows.valid)
+    count = len(rows.theta) - num_validation
+    training = jax.tree.map(lambda leaf: leaf[:count], batch)
+    return training, _blocks(jax.tree.map(lambda leaf: leaf[count:], batch))
 
 
 def _blocks(batch: Batch) -> Batch:

@@ -173,8 +173,8 @@ def double(tree: Any) -> Any:
 @pytest.mark.parametrize("size", [2.0, 1e6])
 def test_round_trip_loses_no_more_than_rounding_does(name, dim, size):
     # Moving y by one float32 rounding, of |y| or of the knots' bound of 5, costs
-    # `inherent`, seen in float64: no float32 code can do better. A chain of k maps rounds k times, each time amplified differently: 50
-    # leaves room for the nine maps of the stack. Splines lose about 10 in the worst bin.
+    # `inherent`, seen in float64: no float32 code can do better. A chain of k maps
+    # rounds k times, each time amplified differently: 50 leaves room for nine maps.
     case, x = CASES[name], points(dim, size)
     for scale in (1.0, 3.0, 10.0):
         params = case.params(dim, scale)

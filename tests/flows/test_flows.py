@@ -147,8 +147,9 @@ def test_a_new_flow_is_the_identity(case):
 @TABLE
 @pytest.mark.parametrize("scale", [1.0, 3.0, 10.0])
 def test_round_trip_loses_no_more_than_rounding_does(case, scale):
-    # Moving the end point by one float32 rounding, of its own size or of the bound of 5,
-    # costs `inherent`, seen in float64; a flow rounds at every step, each time amplified by its own share of the layers.
+    # Moving the end point by one float32 rounding, of its size or of the bound of 5,
+    # costs `inherent`, seen in float64; a flow rounds at every step, each time
+    # amplified by its own share of the layers.
     variables, context = drawn(case, scale), context_of(case)
     for size in (1.0, 10.0, 1e3, 1e6):
         z = points(case, size)
@@ -166,16 +167,14 @@ def test_round_trip_loses_no_more_than_rounding_does(case, scale):
 
 @TABLE
 def test_round_trip_of_moderate_parameters(case):
-    # Measured on the fast rows: at most 1e-3 at |z| near 1, 4e-5 of the size beyond.
+    # Measured on the fast rows: at most 1e-3 of the size, for the cINN with mixing.
     variables, context = drawn(case, 0.5), context_of(case)
     for size in (1.0, 1e3, 1e6):
         z = points(case, size)
         for there, back in (directions(case), directions(case)[::-1]):
             y, log_det = there(variables, z, context)
             z_back, log_det_back = back(variables, y, context)
-            np.testing.assert_allclose(
-                z_back, z, atol=size * (2e-3 if size == 1.0 else 1e-4)
-            )
+            np.testing.assert_allclose(z_back, z, atol=2e-3 * size)
             if size == 1.0:
                 np.testing.assert_allclose(log_det_back, -log_det, atol=2e-2)
 
@@ -343,7 +342,7 @@ def test_the_distribution_of_distrax_has_our_density_and_draws(flow, num_context
 
 @pytest.mark.parametrize("flow", ["maf", "spline-ar"])
 def test_an_autoregressive_layer_looks_only_backwards(flow):
-    module = CLASSES[flow](num_layers=1, hidden=(16, 16), head_hidden=(8,))
+    module = CLASSES[flow](num_layers=1, hidden=(16, 16), act="silu")
     z = np.random.default_rng(0).normal(size=4).astype(np.float32)
     variables = module.init(jax.random.key(0), z, None)
     rng = np.random.default_rng(1)

@@ -53,7 +53,9 @@ def disturbed(variables, seed, scale):
     return variables._replace(params=jax.tree.unflatten(tree, leaves))
 
 
-def _make(prior, flow, *, count=4_000, embedding=None, anchored=True, scale=0.0, seed=0):
+def _make(
+    prior, flow, *, count=4_000, embedding=None, anchored=True, scale=0.0, seed=0
+):
     simulator = Linear(prior.dim)
     data = simulate(jax.random.key(seed), prior, simulator, count)
     estimator = Estimator(prior, flow, embedding, None, "none", anchored)

@@ -77,7 +77,7 @@ def test_density_integrates_to_one_over_a_box(boxed, scans):
 
 @pytest.mark.parametrize(
     "theta",
-    [[1.0001, 3.0], [-1.001, 3.0], [0.0, 5.001], [0.0, -1e9], [np.nan, 3], [np.inf, 3]],
+    [[2.001, 3.0], [-2.001, 3.0], [0.0, 4.001], [0.0, -1e9], [np.nan, 3], [np.inf, 3]],
 )
 def test_density_is_zero_outside_the_prior(boxed, scans, theta):
     theta = np.array(theta, np.float32)
@@ -88,7 +88,9 @@ def test_density_is_zero_outside_the_prior(boxed, scans, theta):
 
 def test_a_million_draws_of_a_bad_network_stay_inside(boxed, line, scans):
     x = 30.0 * scans.reshape(6, 3)[:4]  # far from everything it was solved on
-    wild = Posterior(boxed.estimator, jax.tree.map(lambda leaf: 4 * leaf, boxed.variables))
+    wild = Posterior(
+        boxed.estimator, jax.tree.map(lambda leaf: 4 * leaf, boxed.variables)
+    )
     for posterior in (wild, line):
         prior = posterior.estimator.prior
         theta = np.asarray(posterior.sample(KEY, x, 250_000))
@@ -149,7 +151,7 @@ def test_log_prob_of_an_ensemble_is_the_mixtures(ensemble, scans):
     expected = jax.nn.logsumexp(parts, axis=0) - np.log(3)
     got = mixture.log_prob(draws, scans[0])
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
-    assert mixture.log_prob(np.array([2.0, 3.0]), scans[0, 0]) == -np.inf
+    assert mixture.log_prob(np.array([2.5, 3.0]), scans[0, 0]) == -np.inf
 
 
 def test_draws_of_an_ensemble_come_from_all_members(ensemble, scans):
@@ -201,12 +203,18 @@ def test_goes_through_jit_and_vmap(boxed, scans):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: p.sample(KEY, np.zeros(4), 3), r"x with shape \(..., 3,\); got \(4,"),
+        (
+            lambda p: p.sample(KEY, np.zeros(4), 3),
+            r"x with shape \(..., 3,\); got \(4,",
+        ),
         (lambda p: p.sample(KEY, np.zeros((0, 3)), 3), "at least one observation"),
         (lambda p: p.sample(KEY, np.zeros(3), 0), "num_samples of at least 1; got 0"),
         (lambda p: p.sample(KEY, np.zeros(3), 3, 0), "chunk of at least 1; got 0"),
         (lambda p: p.log_prob(np.zeros(2), np.zeros(3), 0), "chunk of at least 1"),
-        (lambda p: p.log_prob(np.zeros(3), np.zeros(3)), r"theta with shape \(..., 2\)"),
+        (
+            lambda p: p.log_prob(np.zeros(3), np.zeros(3)),
+            r"theta with shape \(..., 2\)",
+        ),
         (lambda p: p.log_prob(np.zeros((5, 2)), np.zeros((4, 3))), r"\(4, 'n', 'D'\)"),
         (lambda p: p.map(KEY, np.zeros(3), num_steps=0), "num_steps of at least 1"),
         (lambda p: p.map(KEY, np.zeros(3), num_starts=0), "num_starts from 1 to 512"),

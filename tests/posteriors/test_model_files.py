@@ -41,7 +41,9 @@ def test_there_and_back_bitwise(which, request, tmp_path, scans):
     x = scans[0]
     draws = posterior.sample(KEY, x, 20)
     np.testing.assert_array_equal(again.sample(KEY, x, 20), draws)
-    np.testing.assert_array_equal(again.log_prob(draws, x), posterior.log_prob(draws, x))
+    np.testing.assert_array_equal(
+        again.log_prob(draws, x), posterior.log_prob(draws, x)
+    )
     assert again.estimator.prior.names == posterior.estimator.prior.names
     assert again.estimator.prior.units == posterior.estimator.prior.units
 
@@ -84,7 +86,9 @@ def test_a_changed_tensor_is_refused(folder):
     blob = bytearray(path.read_bytes())
     blob[-1] ^= 1
     path.write_bytes(bytes(blob))
-    refused(folder, r"params.safetensors with SHA-256 .*\.\.; got .*Save the model again")
+    refused(
+        folder, r"params.safetensors with SHA-256 .*\.\.; got .*Save the model again"
+    )
 
 
 def test_a_cut_tensor_file_is_refused(folder):

@@ -106,7 +106,14 @@ def toy():
     """Pieces of a training of one vector p: loss |p - z|^2, rows z ~ N(2, 0.1)."""
 
     def make(
-        *, rows=None, patience=0, max_epochs=100, ema=0.0, held=None, rate=0.05, loss=None
+        *,
+        rows=None,
+        patience=0,
+        max_epochs=100,
+        ema=0.0,
+        held=None,
+        rate=0.05,
+        loss=None,
     ):
         key = jax.random.key(0)
         if rows is None:

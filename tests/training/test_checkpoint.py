@@ -32,7 +32,9 @@ def test_restores_every_leaf_bitwise(tmp_path, assert_same):
     restored = again.restore(jax.tree.map(jnp.zeros_like, tree()))
     assert jax.tree.structure(restored) == jax.tree.structure(tree())
     assert_same(restored, tree())
-    for one, two in zip(jax.tree.leaves(restored), jax.tree.leaves(tree()), strict=True):
+    for one, two in zip(
+        jax.tree.leaves(restored), jax.tree.leaves(tree()), strict=True
+    ):
         assert one.dtype == two.dtype
 
 
