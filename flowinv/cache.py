@@ -1,8 +1,8 @@
 """The XLA compilation cache: on by default, in the user's cache folder.
 
 A second start of a program then skips most of its compile time. A folder that is set
-already, by JAX_COMPILATION_CACHE_DIR or in `jax.config`, is left alone; FLOWINV_CACHE=off
-turns the default off.
+already, by JAX_COMPILATION_CACHE_DIR or in `jax.config`, is left alone;
+FLOWINV_CACHE=off turns the default off.
 """
 
 import os

@@ -86,9 +86,7 @@ class Doctor:
 
 _ACTIONS: dict[type, Callable[..., int]] = {
     Run: lambda c: commands.run_experiment(c.settings, c.resume, c.quiet),
-    Infer: lambda c: commands.infer(
-        c.run, c.x, c.num_samples, c.out, c.model, c.seed
-    ),
+    Infer: lambda c: commands.infer(c.run, c.x, c.num_samples, c.out, c.model, c.seed),
     Report: lambda c: commands.report(c.run),
     List: lambda c: commands.list_names(),
     Doctor: lambda c: commands.doctor(),

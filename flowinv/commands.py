@@ -48,15 +48,15 @@ def _one_line(name: str, metrics: dict[str, Any]) -> str:
     for what in ("c2st_mlp", "c2st_forest", "density", "coverage"):
         if (key := f"{name}/mean/{what}") in metrics:
             words.append(f"{what} {metrics[key]:.3f}")
-    p_values = [v for k, v in metrics.items() if k.startswith(f"{name}/sbc_chi2_p_holm")]
+    p_values = [
+        v for k, v in metrics.items() if k.startswith(f"{name}/sbc_chi2_p_holm")
+    ]
     if p_values:
         words.append(f"smallest SBC p (Holm) {min(p_values):.3g}")
     return ", ".join(words)
 
 
-def infer(
-    run: str, x: str, num_samples: int, out: str, model: str, seed: int
-) -> int:
+def infer(run: str, x: str, num_samples: int, out: str, model: str, seed: int) -> int:
     """Print a table per scan, and write the draws."""
     check_at_least("--num-samples", num_samples, 20)
     if not 0 <= seed < 2**32:

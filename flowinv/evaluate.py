@@ -1,4 +1,4 @@
-"""What is measured about a trained posterior: held-out simulations and known answers."""
+"""What is measured about a posterior: held-out simulations and known answers."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -59,7 +59,9 @@ def main(flags: Flags) -> None:
     metrics = fi.run(config, resume=flags.resume)
     for flow in flags.flows:
         for name, value in metrics.items():
-            if name.startswith((f"{flow}/mean/", f"{flow}/largest", f"{flow}/smallest")):
+            if name.startswith(
+                (f"{flow}/mean/", f"{flow}/largest", f"{flow}/smallest")
+            ):
                 print(f"{name}: {value:.3f}")
 
 

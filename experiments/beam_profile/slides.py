@@ -46,7 +46,9 @@ def main(flags: Flags) -> None:
         )
         metrics = fi.run(config, resume=flags.resume)
         for name in fi.task(config.task).prior.names:
-            rmse, r2 = (metrics[f"{flow}/{what}/mean/{name}"] for what in ("rmse", "r2"))
+            rmse, r2 = (
+                metrics[f"{flow}/{what}/mean/{name}"] for what in ("rmse", "r2")
+            )
             print(f"{flow:7} {name:7} RMSE {rmse:.4f}  R2 {r2:.6f}")
 
 

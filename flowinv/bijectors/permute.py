@@ -62,9 +62,9 @@ def mixing_permutations(
     """Permutations after each coupling layer, and the one that undoes them all.
 
     Every layer exchanges the kept and the transformed part, so that layers 0 and 1, 2
-    and 3, ... together move every dimension. Odd layers then also interleave the first half with the
-    reversed second one: for four dimensions three such steps pass through all three
-    ways to split them in pairs.
+    and 3, ... together move every dimension. Odd layers then also interleave the first
+    half with the reversed second one: for four dimensions three such steps pass through
+    all three ways to split them in pairs.
 
     Args:
         dim: D.

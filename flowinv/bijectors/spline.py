@@ -151,7 +151,7 @@ def _log_derivative(
     mixed: Array,
     denominator: Array,
 ) -> Array:
-    """log dy/dx inside a bin (Durkan eq. 5); every term is positive."""
+    """Log dy/dx inside a bin (Durkan eq. 5); every term is positive."""
     numerator = (
         next_slope * position**2
         + 2.0 * mean_slope * mixed

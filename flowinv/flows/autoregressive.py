@@ -9,6 +9,7 @@ References:
 """
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ class AutoregressiveFlow(ConditionalFlow):
     def num_parameters(self) -> int:
         """Raw parameters P per dimension."""
 
-    def normalising_stack(self, context: Array, dim: int) -> Bijector:
-        """Return the layers' map from v to the base, for context `[..., C]`."""
+    def normalising_stack(self, contexts: Sequence[Array], dim: int) -> Bijector:
+        """Return the layers' map from v to the base, for context parts `[..., C_i]`."""
         count = self.num_parameters()
         conditioner = Conditioner(
             self.num_layers,
@@ -74,7 +75,7 @@ class AutoregressiveFlow(ConditionalFlow):
             dim * count,
             made_masks(dim, self.hidden, count),
             name="conditioner",
-        )(context)
+        )(contexts)
         mixing = Mixing(self.num_layers, dim, self.lu_mixing, name="mixing")()
         reverse = np.arange(dim)[::-1]
         flips = permutation(np.tile(reverse, (self.num_layers, 1)))

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import flax.linen as nn
@@ -22,7 +23,7 @@ __all__ = ["ConditionalFlow", "standard_normal_log_prob"]
 
 
 def standard_normal_log_prob(z: Array) -> Array:
-    """log N(z; 0, I) over the last axis, shape `[...]`."""
+    """Log N(z; 0, I) over the last axis, shape `[...]`."""
     return -0.5 * (z**2).sum(-1) - 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
 
 
@@ -52,8 +53,8 @@ class ConditionalFlow(nn.Module):
     bound: float = 5.0
 
     @abc.abstractmethod
-    def normalising_stack(self, context: Array, dim: int) -> Bijector:
-        """Return the layers' map from v to the base, for context `[..., C]`."""
+    def normalising_stack(self, contexts: Sequence[Array], dim: int) -> Bijector:
+        """Return the layers' map from v to the base, for context parts `[..., C_i]`."""
 
     def check(self) -> None:
         """Raise one line if a field is out of its range.
@@ -81,8 +82,8 @@ class ConditionalFlow(nn.Module):
         context = jnp.zeros((0,)) if context is None else jnp.asarray(context)
         self._check_sizes(context, dim)
         head = AffineHead(dim, self.head_hidden, name="head")(context)
-        context = jnp.concatenate([context, head.shift, head.log_scale], -1)
-        return Inverse(self.normalising_stack(context, dim)), head
+        placed = jnp.concatenate([head.shift, head.log_scale], -1)
+        return Inverse(self.normalising_stack((context, placed), dim)), head
 
     def _check_sizes(self, context: Array, dim: int) -> None:
         """Raise unless D and C are those that the flow was made with."""

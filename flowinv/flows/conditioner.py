@@ -5,7 +5,7 @@ products with all of them are therefore one matrix product, made once per contex
 draws for one scan pay for it once, and so do all atoms of one x.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -56,15 +56,21 @@ class Conditioner(nn.Module):
     masks: tuple[np.ndarray, ...] | None = None
 
     @nn.compact
-    def __call__(self, context: Array) -> ConditionerLayer:
-        """Return the weights with the context products `[L, ..., H]` filled in."""
+    def __call__(self, contexts: Sequence[Array]) -> ConditionerLayer:
+        """Return the weights with the context products `[L, ..., H]` filled in.
+
+        The parts of the context, each `[..., C_i]`, are multiplied one by one: a part
+        that no trained number enters then costs no gradient.
+        """
         layers, width = self.num_layers, self.hidden[0]
-        num_context = context.shape[-1]
+        num_context = sum(part.shape[-1] for part in contexts)
         scale = (1.0 / max(num_context + self.num_inputs, 1)) ** 0.5
         init = nn.initializers.normal(scale)
-        kernel = self.param("context", init, (num_context, layers * width))
-        bias = self.param("bias", nn.initializers.zeros, (layers * width,))
-        product = (context @ kernel + bias).reshape(*context.shape[:-1], layers, width)
+        product = self.param("bias", nn.initializers.zeros, (layers * width,))
+        for i, part in enumerate(contexts):
+            shape = (part.shape[-1], layers * width)
+            product = part @ self.param(f"context_{i}", init, shape) + product
+        product = product.reshape(*product.shape[:-1], layers, width)
         inputs = self.param("inputs", init, (layers, self.num_inputs, width))
         sizes = (*self.hidden, self.num_outputs)
         kernels, biases = [], []

@@ -6,6 +6,7 @@ References:
 """
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,13 +42,13 @@ class CouplingFlow(ConditionalFlow):
     def num_parameters(self) -> int:
         """Raw parameters P per moved dimension."""
 
-    def normalising_stack(self, context: Array, dim: int) -> Bijector:
-        """Return the layers' map from v to the base, for context `[..., C]`."""
+    def normalising_stack(self, contexts: Sequence[Array], dim: int) -> Bijector:
+        """Return the layers' map from v to the base, for context parts `[..., C_i]`."""
         split = dim // 2
         moved, count = dim - split, self.num_parameters()
         conditioner = Conditioner(
             self.num_layers, self.hidden, split, moved * count, name="conditioner"
-        )(context)
+        )(contexts)
         mixing = Mixing(self.num_layers, dim, self.lu_mixing, name="mixing")()
         permutations, last = mixing_permutations(dim, self.num_layers, split)
 

@@ -55,7 +55,9 @@ def describe(thing: Any) -> dict[str, Any] | None:
         for field in dataclasses.fields(thing)
         if field.name not in ("parent", "name")
     }
-    plain = {k: describe(v) if isinstance(v, nn.Module) else v for k, v in fields.items()}
+    plain = {
+        k: describe(v) if isinstance(v, nn.Module) else v for k, v in fields.items()
+    }
     return {"name": names[type(thing)], **plain}
 
 

@@ -236,7 +236,9 @@ class Estimator:
     def _start(self, frozen: Frozen) -> Any:
         """The flow's `start`: the head takes the anchor out of the context."""
         drawn = jax.eval_shape(self._draw, jax.random.key(0), frozen)[1]
-        head = {name: np.zeros(a.shape, np.float32) for name, a in drawn["head"].items()}
+        head = {
+            name: np.zeros(a.shape, np.float32) for name, a in drawn["head"].items()
+        }
         if self.anchored:
             dim, rows = self.prior.dim, np.arange(self.prior.dim)
             begin = frozen.summary[0].shape[-1]

@@ -23,9 +23,9 @@ LOG_SIGMA_RANGE = (-11.5, 3.0)
 class AffineHead(nn.Module):
     """Gaussian head with a solved start and a learned correction.
 
-    mu = mu_0 + sigma_0 delta(c), log sigma = log sigma_0 + s(c), with mu_0 = W c + b and
-    log sigma_0 = V c + d from the collection `start` (zero until solved), and delta, s
-    from an MLP whose last layer starts at zero; |s| is softly bounded by 4.
+    mu = mu_0 + sigma_0 delta(c), log sigma = log sigma_0 + s(c), with mu_0 = W c + b
+    and log sigma_0 = V c + d from the collection `start` (zero until solved), and
+    delta, s from an MLP whose last layer starts at zero; |s| is softly bounded by 4.
 
     Attributes:
         dim: D.

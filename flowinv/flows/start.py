@@ -20,7 +20,8 @@ __all__ = ["RidgeStart", "ridge_start", "solve_start"]
 
 # Penalties tried, relative to the number of rows; the validation rows choose.
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# Log sds span at most 4 and weights e^8: a row predicted too narrow by chance never takes over.
+# Log sds span at most 4 and weights e^8: a row predicted too narrow by chance never
+# takes over.
 WEIGHT_RANGE = 4.0
 NUM_PASSES = 3
 MEAN_LOG_CHI2 = -1.27036
@@ -92,7 +93,6 @@ def solve_start(features: Array, targets: Array, num_validation: int) -> RidgeSt
 
 def _ridge(design: Array, targets: Array, weights: Array, count: int) -> Array:
     """Weighted ridge per target column; the last design column is the free constant."""
-
     ridge = jnp.ones(design.shape[1]).at[-1].set(0.0)
 
     def column(target: Array, weight: Array) -> Array:

@@ -63,7 +63,7 @@ def _draw(
 def latent_log_prob(
     estimator: Estimator, variables: Variables, z: Array, x: Array, num_members: int
 ) -> Array:
-    """log q(z | x) for z `[N, n, D]` and x `[N, *x_shape]`, shape `[N, n]`."""
+    """Log q(z | x) for z `[N, n, D]` and x `[N, *x_shape]`, shape `[N, n]`."""
     features = estimator.features(variables.frozen, x)
     features = jax.tree.map(lambda leaf: leaf[:, None], features)
 

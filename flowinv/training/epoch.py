@@ -14,7 +14,7 @@ from jax import Array
 
 from flowinv.losses.npe import Batch
 from flowinv.training.source import Source
-from flowinv.training.state import EpochInfo, StepInfo, TrainState
+from flowinv.training.state import EpochInfo, StepInfo, TrainState, validated
 from flowinv.training.update import finish_epoch
 
 __all__ = ["EpochParts", "make_chunk", "make_stepper"]
@@ -58,7 +58,7 @@ def _finish(
 ) -> tuple[TrainState, EpochInfo]:
     # One fixed key: atomic losses would otherwise see other atoms in every epoch.
     key = jax.random.fold_in(state.key, _VALIDATION)
-    validation = parts.validate(state.ema, blocks, key)
+    validation = parts.validate(validated(state), blocks, key)
     return finish_epoch(state, info, validation, parts.patience, parts.max_epochs)
 
 

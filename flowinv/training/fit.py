@@ -19,7 +19,7 @@ from flowinv.training.checkpoint import Checkpoints, fingerprint
 from flowinv.training.config import TrainConfig, make_optimizer
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
 from flowinv.training.packing import Packing, as_vector, unpacked
-from flowinv.training.source import Source, fixed_source, fresh_source
+from flowinv.training.source import fixed_source, fresh_source
 from flowinv.training.state import EpochInfo, TrainState, init_state
 from flowinv.training.update import make_update, make_validate
 from flowinv.types import Dataset, Simulator
@@ -136,7 +136,9 @@ def train(
         config.patience,
         max_epochs,
     )
-    state = _initial(key, estimator, frozen, packing, optimizer, config.num_members)
+    keep_mean = config.ema_decay > 0
+    members = config.num_members
+    state = _initial(key, estimator, frozen, packing, optimizer, members, keep_mean)
     mark = fingerprint(
         {
             "config": dataclasses.asdict(config),
@@ -249,6 +251,7 @@ def _initial(
     packing: Packing,
     optimizer: Any,
     num_members: int,
+    keep_mean: bool,
 ) -> TrainState:
     """State of one network, or of an ensemble with a leading axis."""
 
@@ -256,7 +259,7 @@ def _initial(
     def one(member: int) -> TrainState:
         own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), member)
         params = packing.pack(estimator.draw(own, frozen))
-        return init_state(jax.random.fold_in(own, _TRAIN), params, optimizer)
+        return init_state(jax.random.fold_in(own, _TRAIN), params, optimizer, keep_mean)
 
     if num_members == 1:
         return one(0)

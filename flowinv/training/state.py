@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-__all__ = ["EpochInfo", "StepInfo", "TrainState", "init_state"]
+__all__ = ["EpochInfo", "StepInfo", "TrainState", "init_state", "validated"]
 
 
 class TrainState(NamedTuple):
@@ -16,7 +16,7 @@ class TrainState(NamedTuple):
     Attributes:
         params: trained numbers.
         opt_state: optimizer state.
-        ema: running mean of the parameters (equal to them when turned off).
+        ema: running mean of the parameters, None when turned off.
         key: typed key of this network; steps and epochs fold in their numbers.
         step: steps taken, int32.
         epoch: epochs finished, int32.
@@ -71,9 +71,15 @@ class EpochInfo(NamedTuple):
 
 
 def init_state(
-    key: Array, params: Any, optimizer: optax.GradientTransformation
+    key: Array,
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    keep_mean: bool = False,
 ) -> TrainState:
-    """Return the state before the first step; buffers are copies, fit for donation."""
+    """Return the state before the first step; buffers are copies, fit for donation.
+
+    `keep_mean` makes room for the running mean, for an update with an `ema_decay`.
+    """
 
     def copy(tree: Any) -> Any:
         return jax.tree.map(jnp.copy, tree)
@@ -82,7 +88,7 @@ def init_state(
     return TrainState(
         params=copy(params),
         opt_state=optimizer.init(params),
-        ema=copy(params),
+        ema=copy(params) if keep_mean else None,
         key=key,
         step=zero,
         epoch=jnp.copy(zero),
@@ -93,3 +99,8 @@ def init_state(
         failed_step=jnp.asarray(-1, jnp.int32),
         stopped=jnp.asarray(False),
     )
+
+
+def validated(state: TrainState) -> Any:
+    """Return what is validated and kept: the running mean, or the parameters."""
+    return state.params if state.ema is None else state.ema

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from flowinv.losses.npe import Batch
-from flowinv.training.state import EpochInfo, StepInfo, TrainState
+from flowinv.training.state import EpochInfo, StepInfo, TrainState, validated
 
 __all__ = ["finish_epoch", "make_update", "make_validate", "masked_mean"]
 
@@ -45,7 +45,7 @@ def make_update(
         go = good & ~state.stopped
         changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        ema = params
+        ema = state.ema
         if ema_decay:
             # The usual correction for a short past: the first steps average evenly.
             count = state.step.astype(jnp.float32) + 1.0
@@ -119,7 +119,7 @@ def finish_epoch(
     )
     state = state._replace(
         epoch=epoch,
-        best_params=choose(state.ema, state.best_params),
+        best_params=choose(validated(state), state.best_params),
         best_loss=jnp.where(better, loss, state.best_loss),
         best_epoch=jnp.where(better, epoch, state.best_epoch),
         waited=waited,

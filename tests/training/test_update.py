@@ -54,7 +54,7 @@ def test_validation_is_the_mean_over_valid_rows_of_all_blocks():
 def test_a_step_that_is_not_finite_changes_nothing_and_stops(bad):
     optimizer = optax.adam(0.1)
     update = make_update(loss, optimizer, 0.9)
-    state = init_state(jax.random.key(0), jnp.zeros(2), optimizer)
+    state = init_state(jax.random.key(0), jnp.zeros(2), optimizer, keep_mean=True)
     state, _ = update(state, batch([[1.0, 1.0]]), None)
     failed, _ = update(state, batch([[1.0, bad]]), None)
     assert bool(failed.stopped)
@@ -120,7 +120,7 @@ def test_nan_is_never_the_best(toy):
 def test_running_mean_of_the_parameters():
     decay, rate = 0.9, 0.1
     update = make_update(loss, optax.sgd(rate), decay)
-    state = init_state(jax.random.key(0), jnp.zeros(1), optax.sgd(rate))
+    state = init_state(jax.random.key(0), jnp.zeros(1), optax.sgd(rate), keep_mean=True)
     p = mean = 0.0
     for step in range(200):
         state, _ = update(state, batch([[1.0]]), None)
