@@ -10,10 +10,7 @@ from flowinv.bijectors import Chain, Permutation, mixing_permutations, permutati
 @pytest.mark.parametrize("num_layers", [1, 2, 3, 8])
 def test_the_last_permutation_undoes_all_before(dim, num_layers):
     layers, last = mixing_permutations(dim, num_layers, dim // 2)
-    steps = [
-        Permutation(indices, inverse)
-        for indices, inverse in zip(layers.indices, layers.inverse, strict=True)
-    ]
+    steps = [Permutation(indices) for indices in layers.indices]
     x = np.arange(dim, dtype=np.float32)
     np.testing.assert_array_equal(Chain([*steps, last]).forward_and_log_det(x)[0], x)
     np.testing.assert_array_equal(Chain([*steps, last]).inverse_and_log_det(x)[0], x)

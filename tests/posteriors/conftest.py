@@ -87,7 +87,7 @@ def boxed():
 def line():
     """A bad network over one bounded parameter."""
     flow = SplineCouplingFlow(num_layers=2, hidden=(8,), head_hidden=(8,), num_bins=4)
-    return _make(uniform([0.0], [10.0]), flow, count=500, anchored=False, scale=0.4)
+    return _make(uniform([0.0], [10.0]), flow, count=500, anchored=False, scale=0.2)
 
 
 @pytest.fixture(scope="session")

@@ -220,12 +220,20 @@ def test_score_has_mean_zero_and_the_information_as_covariance(theta):
 
 
 def test_turned_posterior_of_the_means_is_correlated():
-    """The correction gives the means the spot's correlation, within 3 %."""
+    """The leading-order correction gives the means the spot's correlation.
+
+    Information averaged over 30 scans: one scan's correlation scatters by 0.025, so the
+    mean by 0.005; the approximation itself is 0.02 low. The bound is the sum of that
+    and three standard errors.
+    """
     theta = jnp.asarray(TURNED[0])
     simulator = BeamProfile(rotation=True)
-    x = jax.jit(simulator.simulate)(jax.random.key(1), theta)
-    information = -jax.hessian(simulator.log_prob)(theta, x)[:2, :2]
-    covariance = np.linalg.inv(np.asarray(information, np.float64))
+    draw = jax.jit(simulator.simulate)
+    hessian = jax.jit(jax.hessian(simulator.log_prob))
+    information = np.mean(
+        [-hessian(theta, draw(jax.random.key(i), theta))[:2, :2] for i in range(30)], 0
+    )
+    covariance = np.linalg.inv(information.astype(np.float64))
     measured = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
     image = image_of(TURNED[0], 200)
     grid = simulator.grid
@@ -235,7 +243,7 @@ def test_turned_posterior_of_the_means_is_correlated():
         (image.sum(axis=1) * (grid - 45.0) ** 2).sum()
         * (image.sum(axis=0) * (grid - 60.0) ** 2).sum()
     )
-    assert abs(measured - exact) < 0.05
+    assert abs(measured - exact) < 0.035
 
 
 def test_is_a_simulator_and_vmap_is_a_loop():
