@@ -38,6 +38,6 @@ def slides(flow: str, num_simulations: int = 10_000) -> RunConfig:
 # Today's defaults: the solved start on moments, small layers, fresh simulations.
 NPE = RunConfig(
     flow=("cinn", "spline"),
-    train=TrainConfig(num_steps=20_000),
+    train=TrainConfig(num_steps=20_000, learning_rate=2e-3),
     out="runs/beam-profile-npe",
 )

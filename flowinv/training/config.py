@@ -25,8 +25,9 @@ class TrainConfig:
         warmup_steps: linear ramp at the start.
         weight_decay: AdamW's.
         clip_norm: largest global gradient norm.
-        patience: epochs without a better validation loss before stopping; 0 never
-            stops.
+        patience: epochs of a fixed set without a better validation loss before
+            stopping; 0 never stops. Fresh simulations cannot be overfitted: there the
+            schedule runs to its end.
         validation_share: share of a fixed set held out.
         num_validation: fresh simulations held out in fresh mode.
         steps_per_epoch: steps between validations in fresh mode.

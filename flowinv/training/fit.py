@@ -133,7 +133,7 @@ def train(
         source,
         make_update(loss, optimizer, config.ema_decay),
         make_validate(loss),
-        config.patience,
+        0 if fresh else config.patience,
         max_epochs,
     )
     keep_mean = config.ema_decay > 0
