@@ -90,26 +90,41 @@ def run(
     best = min(results, key=lambda n: float(results[n].facts["validation loss"]))
     shutil.rmtree(folder / "model", ignore_errors=True)
     save(folder / "model", posteriors[best])
+    watch.note("report")
+    seconds = round(time.monotonic() - began, 1)
+    metrics = _written(config, task, results, observed, best, seconds, folder)
+    watch.close()
+    return metrics
+
+
+def _written(
+    config: RunConfig,
+    task: Task,
+    results: dict[str, ModelResult],
+    observed: tuple[Observation, ...],
+    best: str,
+    seconds: float,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write metrics and page, and return the metrics."""
     metrics: dict[str, Any] = {"best_flow": best}
     for name, result in results.items():
         metrics.update(evaluate.flat_metrics(name, task.prior.names, result))
-    metrics["seconds"] = round(time.monotonic() - began, 1)
+    metrics["seconds"] = seconds
     _write_json(folder / "metrics.json", metrics)
     content = ReportContent(
-        title=f"{task.description}",
+        title=task.description,
         names=task.prior.names,
         units=task.prior.units,
-        facts=_facts(config, metrics["seconds"]),
+        facts=_facts(config, seconds),
         models=results,
         observations=observed,
         layout=evaluate.scan_layout(task),
     )
-    watch.note("report")
     save_content(content, folder / "report.npz")
     from flowinv.report.page import write_report
 
     write_report(content, folder / "report.html")
-    watch.close()
     return metrics
 
 

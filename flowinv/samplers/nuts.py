@@ -116,15 +116,9 @@ def nuts_posterior(
     Raises:
         ValueError: for wrong shapes, or a simulator without a likelihood.
     """
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
     from numpyro.infer import MCMC, NUTS
 
-    check_at_least("num_samples", num_samples, 1)
-    check_at_least("num_warmup", num_warmup, 1)
-    if num_chains < 1 or CANDIDATES % num_chains:
-        fail("num_chains", f"to divide {CANDIDATES}", num_chains)
-    if not hasattr(simulator, "log_prob"):
-        fail("simulator", "with log_prob(theta, x)", type(simulator).__name__)
+    _check(simulator, num_samples, num_chains, num_warmup)
     x = jnp.asarray(x)
     check_shape("x", x.shape, simulator.x_shape)
 
@@ -132,7 +126,7 @@ def nuts_posterior(
         theta = prior.from_latent(z)
         return -simulator.log_prob(theta, x) - prior.latent_log_prob(z)
 
-    key_start, key_run = jax.random.split(key)
+    key_start, key_offset, key_run = jax.random.split(key, 3)
     find = jax.jit(lambda key: _starts(key, prior, potential, num_chains))
     starts, factor = find(key_start)
     origin = starts[jax.vmap(potential)(starts).argmin()]
@@ -142,7 +136,7 @@ def nuts_posterior(
 
     first = jnp.linalg.solve(factor, (starts - origin).T).T
     # A chain that found the mode starts at a typical distance from it.
-    first = first + jax.random.normal(key_start, first.shape, first.dtype) * 0.5
+    first = first + jax.random.normal(key_offset, first.shape, first.dtype) * 0.5
     kernel = NUTS(potential_fn=whitened, dense_mass=True, target_accept_prob=0.85)
     per_chain = max(-(-num_samples // num_chains), 4)
     mcmc = MCMC(
@@ -156,10 +150,28 @@ def nuts_posterior(
     init = first if num_chains > 1 else first[0]
     mcmc.run(key_run, init_params=init, extra_fields=("diverging",))
     z = origin + mcmc.get_samples(group_by_chain=True) @ factor.T
-    chains = np.asarray(prior.from_latent(z))
+    divergent = int(mcmc.get_extra_fields()["diverging"].sum())
+    return _result(np.asarray(prior.from_latent(z)), num_samples, divergent)
+
+
+def _check(
+    simulator: _LikelihoodSimulator, num_samples: int, num_chains: int, num_warmup: int
+) -> None:
+    check_at_least("num_samples", num_samples, 1)
+    check_at_least("num_warmup", num_warmup, 1)
+    if num_chains < 1 or CANDIDATES % num_chains:
+        fail("num_chains", f"to divide {CANDIDATES}", num_chains)
+    if not hasattr(simulator, "log_prob"):
+        fail("simulator", "with log_prob(theta, x)", type(simulator).__name__)
+
+
+def _result(chains: np.ndarray, num_samples: int, num_divergent: int) -> NutsResult:
+    """Sum chains `[chains, n, D]` up."""
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
     return NutsResult(
         draws=chains.reshape(-1, chains.shape[-1])[:num_samples],
         r_hat=np.asarray(split_gelman_rubin(chains)),
         ess=np.asarray(effective_sample_size(chains)),
-        num_divergent=int(mcmc.get_extra_fields()["diverging"].sum()),
+        num_divergent=num_divergent,
     )

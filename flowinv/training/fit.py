@@ -1,7 +1,6 @@
-"""The host loop: chunks of epochs, history, checkpoints, early end."""
+"""Training from simulations to the best networks: what is built, in which order."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +14,13 @@ from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.data.simulate import simulate
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.losses.npe import Batch, npe_loss
-from flowinv.training.checkpoint import Checkpoints, fingerprint
+from flowinv.training.checkpoint import fingerprint
 from flowinv.training.config import TrainConfig, make_optimizer
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
+from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.packing import Packing, as_vector, unpacked
-from flowinv.training.source import fixed_source, fresh_source
-from flowinv.training.state import EpochInfo, TrainState, init_state
+from flowinv.training.source import Source, fixed_source, fresh_source
+from flowinv.training.state import TrainState, init_state
 from flowinv.training.update import make_update, make_validate
 from flowinv.types import Dataset, Simulator
 
@@ -36,28 +36,6 @@ _WIDE = 400_000
 
 # Streams of the caller's key.
 _SPLIT, _MEMBERS, _TRAIN, _FIRST_ROWS = range(4)
-
-
-class Interrupted(Exception):
-    """Training was asked to stop; what is done is in the checkpoints."""
-
-
-class Progress(NamedTuple):
-    """What a progress bar shows after a chunk.
-
-    Attributes:
-        step: steps done.
-        total_steps: steps at most.
-        train_loss: last epoch's, nats.
-        validation_loss: last epoch's.
-        best_loss: best validation loss so far.
-    """
-
-    step: int
-    total_steps: int
-    train_loss: float
-    validation_loss: float
-    best_loss: float
 
 
 class Fit(NamedTuple):
@@ -116,12 +94,8 @@ def train(
     frozen = estimator.solve(rows, num_validation)
     split = jax.jit(_split, static_argnums=(0, 3))
     training, blocks = split(estimator, frozen, rows, num_validation)
-    count = len(rows.theta) - num_validation
     if fresh:
-        # Epochs of equal length: no more steps than were asked for.
-        max_epochs = -(-config.num_steps // config.steps_per_epoch)
-        steps = config.num_steps // max_epochs
-        source = fresh_source(estimator, frozen, data, config.batch_size, steps)
+        source, max_epochs = _fresh(estimator, frozen, data, config)
     else:
         source = fixed_source(training, config.batch_size)
         max_epochs = config.max_epochs
@@ -139,16 +113,9 @@ def train(
     keep_mean = config.ema_decay > 0
     members = config.num_members
     state = _initial(key, estimator, frozen, packing, optimizer, members, keep_mean)
-    mark = fingerprint(
-        {
-            "config": dataclasses.asdict(config),
-            "estimator": _words(estimator, state),
-            "key": _numbers(key),
-            "rows": count,
-        }
-    )
+    mark = _mark(key, estimator, config, state, len(rows.theta) - num_validation)
     run = _driver(parts, config, state)
-    loop = _Loop(run, source.data, blocks, config, total, folder, mark)
+    loop = Loop(run, source.data, blocks, config, total, folder, mark)
     state, history = loop(state, frozen, progress, should_stop)
     message = _verdict(state, history)
     unpack = packing.unpack
@@ -280,80 +247,32 @@ def _driver(parts: EpochParts, config: TrainConfig, state: TrainState) -> Any:
     return make_chunk(parts, min(epochs, parts.max_epochs), ensemble)
 
 
-class _Loop:
-    """Chunks until all networks have stopped."""
-
-    def __init__(
-        self,
-        run: Callable[..., tuple[TrainState, EpochInfo]],
-        data: Any,
-        blocks: Batch,
-        config: TrainConfig,
-        total_steps: int,
-        folder: str | Path | None,
-        mark: np.ndarray,
-    ) -> None:
-        self.run, self.data, self.blocks = run, data, blocks
-        self.config, self.total_steps = config, total_steps
-        self.store = Checkpoints(Path(folder), mark) if folder is not None else None
-
-    def __call__(
-        self,
-        state: TrainState,
-        frozen: Any,
-        progress: Callable[[Progress], None] | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """Run to the end, or to `Interrupted`."""
-        history = {name: np.zeros((0,)) for name in EpochInfo._fields}
-        if self.store is not None and self.store.latest() is not None:
-            state, _, history = self.store.restore((state, frozen, history))
-            history = {name: np.asarray(values) for name, values in history.items()}
-        saved_at = time.monotonic()
-        while not bool(state.stopped.all()):
-            state, info = self.run(state, self.data, self.blocks)
-            history = _append(history, info)
-            if progress is not None:
-                progress(self._progress(history, state))
-            stop = should_stop is not None and should_stop()
-            if stop or time.monotonic() - saved_at > self.config.checkpoint_seconds:
-                self._save(state, frozen, history)
-                saved_at = time.monotonic()
-            if stop:
-                raise Interrupted
-        self._save(state, frozen, history)
-        if self.store is not None:
-            self.store.close()
-        return state, history
-
-    def _save(self, state: TrainState, frozen: Any, history: dict) -> None:
-        if self.store is not None:
-            step = int(state.step.max())
-            if step != self.store.latest():
-                self.store.save(step, (state, frozen, history))
-
-    def _progress(self, history: dict, state: TrainState) -> Progress:
-        last = {name: float(np.mean(values[-1])) for name, values in history.items()}
-        return Progress(
-            int(last["step"]),
-            self.total_steps,
-            last["train_loss"],
-            last["validation_loss"],
-            float(state.best_loss.mean()),
-        )
+def _fresh(
+    estimator: Estimator, frozen: Any, simulator: Simulator, config: TrainConfig
+) -> tuple[Source, int]:
+    """Fresh rows in epochs of equal length: no more steps than were asked for."""
+    max_epochs = -(-config.num_steps // config.steps_per_epoch)
+    steps = config.num_steps // max_epochs
+    source = fresh_source(estimator, frozen, simulator, config.batch_size, steps)
+    return source, max_epochs
 
 
-def _append(history: dict[str, np.ndarray], info: EpochInfo) -> dict[str, np.ndarray]:
-    """Add the epochs that any network was active in; the epoch axis leads."""
-    grown = {}
-    active = np.asarray(info.active)
-    rows = active if active.ndim == 1 else active.any(0)
-    for name, values in info._asdict().items():
-        values = np.asarray(values)
-        values = np.moveaxis(values, -1, 0)[rows]
-        old = history[name]
-        grown[name] = np.concatenate([old, values]) if old.size else values
-    return grown
+def _mark(
+    key: Array,
+    estimator: Estimator,
+    config: TrainConfig,
+    state: TrainState,
+    count: int,
+) -> np.ndarray:
+    """What a checkpoint must share with the run that continues it."""
+    return fingerprint(
+        {
+            "config": dataclasses.asdict(config),
+            "estimator": _words(estimator, state),
+            "key": _numbers(key),
+            "rows": count,
+        }
+    )
 
 
 def _words(estimator: Estimator, state: TrainState) -> list[str]:
