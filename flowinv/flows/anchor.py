@@ -15,12 +15,14 @@ from flowinv.flows.head import LOG_SIGMA_RANGE
 from flowinv.flows.start import RidgeStart, solve_start
 from flowinv.priors.latent import Prior
 
-__all__ = ["anchor_in_latent", "anchor_terms", "solve_anchor"]
+__all__ = ["anchor_in_latent", "anchor_terms", "edge_distances", "solve_anchor"]
 
 # With more features their products would outnumber the rows of small studies.
 MAX_QUADRATIC = 24
 # Standardised features are kept within this many sds: products of outliers explode.
 FEATURE_RANGE = 6.0
+# Errors between an estimate and an edge over which the edge matters.
+EDGE_REACH = 3.0
 
 
 def anchor_terms(features: Array) -> Array:
@@ -69,6 +71,21 @@ def anchor_in_latent(prior: Prior, start: RidgeStart, features: Array) -> Array:
     centre = jnp.where(bounded, _to_latent(prior, inner), mean)
     log_width = jnp.where(bounded, jnp.log(width), log_sd)
     return jnp.concatenate([centre, log_width], -1)
+
+
+def edge_distances(prior: Prior, start: RidgeStart, features: Array) -> Array:
+    """Distance of the estimate from both edges in its own errors, `[..., 2 D]`.
+
+    A posterior that an edge cuts is a truncated one: its shape depends on how many
+    errors the *unclipped* estimate lies inside or beyond the edge, which the clipped
+    anchor no longer tells. Softly bounded to (-1, 1), 1 far inside and for parameters
+    without edges.
+    """
+    mean, log_sd = start.predict(anchor_terms(features))
+    sd = jnp.exp(jnp.clip(log_sd, *LOG_SIGMA_RANGE))
+    distances = jnp.concatenate([(mean + 1.0) / sd, (1.0 - mean) / sd], -1)
+    bounded = np.tile(_bounded(prior), 2)
+    return jnp.where(bounded, jnp.tanh(distances / EDGE_REACH), 1.0)
 
 
 def _bounded(prior: Prior) -> np.ndarray:

@@ -22,7 +22,12 @@ from flowinv.data.standardise import (
     resolve_scaling,
     standardise,
 )
-from flowinv.flows.anchor import anchor_in_latent, anchor_terms, solve_anchor
+from flowinv.flows.anchor import (
+    anchor_in_latent,
+    anchor_terms,
+    edge_distances,
+    solve_anchor,
+)
 from flowinv.flows.base import ConditionalFlow
 from flowinv.flows.start import RidgeStart
 from flowinv.priors.latent import Prior
@@ -65,7 +70,8 @@ class Features(NamedTuple):
 
     Attributes:
         inputs: standardised x, `[..., *x_shape]`, or size 0 without an embedding.
-        extras: standardised summaries and the anchor, `[..., S + 2 D]`.
+        extras: standardised summaries, the anchor and its distances from the edges,
+            `[..., S + 4 D]`.
     """
 
     inputs: Array
@@ -156,6 +162,7 @@ class Estimator:
         if self.anchored:
             regressors = self._regressors(frozen, x)
             extras.append(anchor_in_latent(self.prior, frozen.anchor, regressors))
+            extras.append(edge_distances(self.prior, frozen.anchor, regressors))
         if self.embedding is None and self.summary is not None:
             inputs = jnp.zeros((*batch, 0))
         return Features(inputs, jnp.concatenate(extras, -1))

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from flowinv import priors
-from flowinv.flows.anchor import anchor_in_latent, anchor_terms, solve_anchor
+from flowinv.flows.anchor import (
+    anchor_in_latent,
+    anchor_terms,
+    edge_distances,
+    solve_anchor,
+)
 from flowinv.flows.start import RidgeStart
 
 
@@ -51,3 +56,23 @@ def test_products_of_two_join_few_features_only():
     assert anchor_terms(np.zeros((3, 100))).shape == (3, 100)
     terms = np.asarray(anchor_terms(np.float32([[100.0, 2.0]])))
     np.testing.assert_allclose(terms, [[6.0, 2.0, 36.0, 12.0, 4.0]])
+
+
+def test_distances_from_the_edges_are_in_errors_and_go_beyond():
+    prior = priors.mixed(
+        [priors.uniform([0.0], [10.0], names=("a",)), priors.normal([0.0], [1.0])]
+    )
+    sd = 0.1
+    kernel = np.float32([[1, 1], *4 * [[0, 0]]])
+    start = RidgeStart(
+        kernel, np.zeros(2, np.float32), 0 * kernel, np.full(2, np.log(sd), np.float32)
+    )
+    # Estimates at the centre, one error inside the upper edge, on it, one beyond it.
+    features = np.float32([[0.0, 0], [1 - sd, 0], [1.0, 0], [1 + sd, 0]])
+    distances = np.asarray(edge_distances(prior, start, features))
+    assert distances.shape == (4, 4)
+    np.testing.assert_array_equal(distances[:, [1, 3]], 1.0)  # the normal has no edges
+    np.testing.assert_allclose(distances[:, 0], 1.0, atol=4e-3)
+    reach = np.tanh(1 / 3)
+    expected = [np.tanh(10 / 3), reach, 0.0, -reach]
+    np.testing.assert_allclose(distances[:, 2], expected, atol=1e-5)

@@ -127,7 +127,7 @@ def test_any_number_of_parameters(dim, anchored):
     variables = estimator.init(KEY, data, 20)
     features = estimator.features(variables.frozen, data.x)
     assert features.inputs.shape == (200, 4)
-    assert features.extras.shape == (200, 2 * dim if anchored else 0)
+    assert features.extras.shape == (200, 4 * dim if anchored else 0)
     context = estimator.context(variables.params, features)
     assert context.shape == (200, 3 + features.extras.shape[-1])
     z = prior.to_latent(data.theta)
