@@ -3,7 +3,7 @@
 command  python experiments/beam_profile/npe.py --num-simulations fresh
          (or 10000, 100000; --references DIR scores on obs_<k>.npz of that folder)
 device   CPU, GPU or TPU, unchanged
-time     fresh, 2 cores: 3 to 5 minutes of training a flow, 20 s of scoring an observation
+time     fresh, 2 cores: 3 to 5 minutes to train a flow, 20 s to score an observation
 score    fresh, 20,000 steps: mean forest C2ST about 0.51 for either flow
 """
 
