@@ -9,7 +9,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.priors.latent import Prior
+
+if TYPE_CHECKING:
+    from numpyro.infer import MCMC
 
 __all__ = ["NutsResult", "nuts_posterior"]
 
@@ -116,8 +119,6 @@ def nuts_posterior(
     Raises:
         ValueError: for wrong shapes, or a simulator without a likelihood.
     """
-    from numpyro.infer import MCMC, NUTS
-
     _check(simulator, num_samples, num_chains, num_warmup)
     x = jnp.asarray(x)
     check_shape("x", x.shape, simulator.x_shape)
@@ -137,21 +138,32 @@ def nuts_posterior(
     first = jnp.linalg.solve(factor, (starts - origin).T).T
     # A chain that found the mode starts at a typical distance from it.
     first = first + jax.random.normal(key_offset, first.shape, first.dtype) * 0.5
-    kernel = NUTS(potential_fn=whitened, dense_mass=True, target_accept_prob=0.85)
     per_chain = max(-(-num_samples // num_chains), 4)
-    mcmc = MCMC(
-        kernel,
-        num_warmup=num_warmup,
-        num_samples=per_chain,
-        num_chains=num_chains,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
+    mcmc = _machine(whitened, num_warmup, per_chain, num_chains)
     init = first if num_chains > 1 else first[0]
     mcmc.run(key_run, init_params=init, extra_fields=("diverging",))
     z = origin + mcmc.get_samples(group_by_chain=True) @ factor.T
     divergent = int(mcmc.get_extra_fields()["diverging"].sum())
     return _result(np.asarray(prior.from_latent(z)), num_samples, divergent)
+
+
+def _machine(
+    potential: Callable[[Array], Array],
+    num_warmup: int,
+    num_samples: int,
+    num_chains: int,
+) -> "MCMC":
+    """NUTS with a dense mass matrix, all chains in one vectorised program."""
+    from numpyro.infer import MCMC, NUTS
+
+    return MCMC(
+        NUTS(potential_fn=potential, dense_mass=True, target_accept_prob=0.85),
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
 
 
 def _check(

@@ -110,19 +110,20 @@ def train(
         0 if fresh else config.patience,
         max_epochs,
     )
-    keep_mean = config.ema_decay > 0
-    members = config.num_members
-    state = _initial(key, estimator, frozen, packing, optimizer, members, keep_mean)
+    state = _initial(key, estimator, frozen, packing, optimizer, config)
     mark = _mark(key, estimator, config, state, len(rows.theta) - num_validation)
     run = _driver(parts, config, state)
     loop = Loop(run, source.data, blocks, config, total, folder, mark)
     state, history = loop(state, frozen, progress, should_stop)
     message = _verdict(state, history)
-    unpack = packing.unpack
-    if config.num_members > 1:
-        unpack = jax.vmap(unpack)
-    best = Variables(jax.jit(unpack)(state.best_params), frozen)
+    best = Variables(_tree(packing, state.best_params, config.num_members), frozen)
     return Fit(estimator, best, history, state, message)
+
+
+def _tree(packing: Packing, trained: Any, num_members: int) -> Any:
+    """Trained form back to the parameter tree, member by member for an ensemble."""
+    unpack = jax.vmap(packing.unpack) if num_members > 1 else packing.unpack
+    return jax.jit(unpack)(trained)
 
 
 def _rows(
@@ -217,8 +218,7 @@ def _initial(
     frozen: Any,
     packing: Packing,
     optimizer: Any,
-    num_members: int,
-    keep_mean: bool,
+    config: TrainConfig,
 ) -> TrainState:
     """State of one network, or of an ensemble with a leading axis."""
 
@@ -226,11 +226,13 @@ def _initial(
     def one(member: int) -> TrainState:
         own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), member)
         params = packing.pack(estimator.draw(own, frozen))
-        return init_state(jax.random.fold_in(own, _TRAIN), params, optimizer, keep_mean)
+        return init_state(
+            jax.random.fold_in(own, _TRAIN), params, optimizer, config.ema_decay > 0
+        )
 
-    if num_members == 1:
+    if config.num_members == 1:
         return one(0)
-    states = [one(member) for member in range(num_members)]
+    states = [one(member) for member in range(config.num_members)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 

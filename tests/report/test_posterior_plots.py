@@ -39,6 +39,11 @@ def test_pair_plot_of_degenerate_draws(tmp_path):
     """All draws equal: nothing to contour, and no error."""
     figure = pair_plot({"flow": np.ones((100, 2))}, ["a", "b"], ["", ""])
     figure.savefig(tmp_path / "pairs.png")
+    assert (tmp_path / "pairs.png").stat().st_size > 0
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        assert np.isfinite([low, high]).all()
+        assert low < high
 
 
 def test_contours_hold_their_share():
