@@ -115,9 +115,8 @@ def train(
     run = _driver(parts, config, state)
     loop = Loop(run, source.data, blocks, config, total, folder, mark)
     state, history = loop(state, frozen, progress, should_stop)
-    message = _verdict(state, history)
     best = Variables(_tree(packing, state.best_params, config.num_members), frozen)
-    return Fit(estimator, best, history, state, message)
+    return Fit(estimator, best, history, state, _verdict(state, history))
 
 
 def _tree(packing: Packing, trained: Any, num_members: int) -> Any:
