@@ -10,12 +10,20 @@ in z.
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.special import ndtr, ndtri
+from jax.typing import ArrayLike
 
 from flowinv.flows.head import LOG_SIGMA_RANGE
 from flowinv.flows.start import RidgeStart, solve_start
 from flowinv.priors.latent import Prior
 
-__all__ = ["anchor_in_latent", "anchor_terms", "edge_distances", "solve_anchor"]
+__all__ = [
+    "anchor_in_latent",
+    "anchor_terms",
+    "cut_normal_quantile",
+    "edge_distances",
+    "solve_anchor",
+]
 
 # With more features their products would outnumber the rows of small studies.
 MAX_QUADRATIC = 24
@@ -23,6 +31,8 @@ MAX_QUADRATIC = 24
 FEATURE_RANGE = 6.0
 # Errors between an estimate and an edge over which the edge matters.
 EDGE_REACH = 3.0
+# In errors: quantiles stay this far inside the edges, where z is infinite.
+EDGE_MARGIN = 1e-4
 
 
 def anchor_terms(features: Array) -> Array:
@@ -56,21 +66,41 @@ def solve_anchor(
 def anchor_in_latent(prior: Prior, start: RidgeStart, features: Array) -> Array:
     """Estimate and log error in z, concatenated: `[..., F]` to `[..., 2 D]`.
 
-    A bounded estimate is kept half an error inside its edges, and its error is half the
-    latent distance between estimate - error and estimate + error.
+    For a bounded parameter: the median, and half the 68 % interval, of the normal
+    distribution of estimate and error *cut by the prior's edges*, carried into z. Next
+    to an edge, and for estimates beyond it, that is where the posterior is.
     """
     mean, log_sd = start.predict(anchor_terms(features))
     log_sd = jnp.clip(log_sd, *LOG_SIGMA_RANGE)
-    sd = jnp.minimum(jnp.exp(log_sd), 0.5)
-    inner = jnp.clip(mean, -1.0 + 0.5 * sd, 1.0 - 0.5 * sd)
-    margin = 1.0 - 0.25 * sd
-    low = _to_latent(prior, jnp.clip(inner - sd, -margin, margin))
-    high = _to_latent(prior, jnp.clip(inner + sd, -margin, margin))
+    sd = _without_prior(jnp.exp(log_sd))
+    margin = 1.0 - EDGE_MARGIN * jnp.minimum(sd, 1.0)
+    low, middle, high = (
+        _to_latent(prior, jnp.clip(cut_normal_quantile(mean, sd, p), -margin, margin))
+        for p in (0.1587, 0.5, 0.8413)
+    )
     width = jnp.maximum(0.5 * (high - low), 1e-5)
     bounded = _bounded(prior)
-    centre = jnp.where(bounded, _to_latent(prior, inner), mean)
+    centre = jnp.where(bounded, middle, mean)
     log_width = jnp.where(bounded, jnp.log(width), log_sd)
     return jnp.concatenate([centre, log_width], -1)
+
+
+def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
+    """Quantile of a normal distribution cut to (-1, 1), elementwise.
+
+    Args:
+        mean: mean before the cut; kept within 4 sd of the interval.
+        sd: sd before the cut, positive.
+        p: probability, in (0, 1).
+    """
+    mean = jnp.clip(jnp.asarray(mean), -1.0 - 4.0 * sd, 1.0 + 4.0 * sd)
+    # Counted from the nearer edge, the upper tail Q keeps its digits there.
+    side = jnp.where(mean > 0, -1.0, 1.0)
+    rank = jnp.where(mean > 0, 1.0 - p, p)
+    near = ndtr(-(-1.0 - side * mean) / sd)
+    far = ndtr(-(1.0 - side * mean) / sd)
+    inside = side * mean - sd * ndtri(near - rank * (near - far))
+    return side * jnp.clip(inside, -1.0, 1.0)
 
 
 def edge_distances(prior: Prior, start: RidgeStart, features: Array) -> Array:
@@ -86,6 +116,15 @@ def edge_distances(prior: Prior, start: RidgeStart, features: Array) -> Array:
     distances = jnp.concatenate([(mean + 1.0) / sd, (1.0 - mean) / sd], -1)
     bounded = np.tile(_bounded(prior), 2)
     return jnp.where(bounded, jnp.tanh(distances / EDGE_REACH), 1.0)
+
+
+def _without_prior(sd: Array) -> Array:
+    """Error of the data alone: the prior's own precision, 3 on (-1, 1), taken off.
+
+    A parameter that x does not inform keeps the prior's sd of 1 / sqrt(3) as its error,
+    and gets an endless one here, so that the cut normal is the prior.
+    """
+    return sd / jnp.sqrt(jnp.maximum(1.0 - 3.0 * sd**2, 1e-2))
 
 
 def _bounded(prior: Prior) -> np.ndarray:

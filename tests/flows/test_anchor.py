@@ -4,11 +4,13 @@ import chex
 import jax
 import numpy as np
 import pytest
+from scipy.stats import truncnorm
 
 from flowinv import priors
 from flowinv.flows.anchor import (
     anchor_in_latent,
     anchor_terms,
+    cut_normal_quantile,
     edge_distances,
     solve_anchor,
 )
@@ -76,3 +78,25 @@ def test_distances_from_the_edges_are_in_errors_and_go_beyond():
     reach = np.tanh(1 / 3)
     expected = [np.tanh(10 / 3), reach, 0.0, -reach]
     np.testing.assert_allclose(distances[:, 2], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sd", [1e-3, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("errors", [-4.0, -1.0, 0.0, 2.0])
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_quantiles_of_the_cut_normal_are_scipys(sd, errors, side):
+    mean = side * (1.0 - errors * sd)
+    p = np.array([0.1587, 0.5, 0.8413])
+    centre = np.clip(mean, -1 - 4 * sd, 1 + 4 * sd)
+    expected = truncnorm.ppf(p, (-1 - centre) / sd, (1 - centre) / sd, centre, sd)
+    quantiles = cut_normal_quantile(np.float32(mean), np.float32(sd), np.float32(p))
+    # float32: 1e-7 of 1, and 1e-4 of the error where the tail is that of 4 sd.
+    np.testing.assert_allclose(quantiles, expected, atol=2e-6 + 2e-4 * min(sd, 1.0))
+
+
+def test_what_x_does_not_tell_starts_as_the_prior():
+    prior = priors.uniform([3.0], [7.0])
+    kernel = np.zeros((2, 1), np.float32)
+    bias = np.full(1, -0.5 * np.log(3.0), np.float32)  # the prior's own sd on (-1, 1)
+    start = RidgeStart(kernel, np.zeros(1, np.float32), kernel, bias)
+    anchor = np.asarray(anchor_in_latent(prior, start, np.zeros(1, np.float32)))
+    np.testing.assert_allclose(anchor, [0.0, 0.0], atol=0.02)
