@@ -6,7 +6,7 @@ Names load when first used: `import flowinv` costs little more than `import jax`
 import importlib
 from typing import Any
 
-from flowinv.cache import enable_cache
+from flowinv.compiling import enable_cache
 
 __version__ = "0.1.0"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from flowinv.cache import cache_folder
 from flowinv.checks import check_at_least, check_known, fail
+from flowinv.compiling import cache_folder
 from flowinv.config import METHODS, RunConfig
 from flowinv.flows.description import EMBEDDINGS, FLOWS, SUMMARIES
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import check_at_least, check_shape, fail
+from flowinv.compiling import compiler_options
 from flowinv.data.standardise import (
     Statistics,
     fit_statistics,
@@ -142,14 +143,23 @@ class Estimator:
             first = max(0, count - MAX_SOLVE)
             held = min(num_validation, MAX_SOLVE)
             some = slice(first, count + held)
-            solve = jax.jit(self._solve, static_argnums=3)
+            options = compiler_options(once=True)
+            solve = jax.jit(self._solve, static_argnums=3, compiler_options=options)
             anchor = solve(frozen, data.theta[some], data.x[some], held)
             frozen = frozen._replace(anchor=anchor)
         return frozen._replace(start=self._start(frozen))
 
     def draw(self, key: Array, frozen: Frozen) -> Params:
         """Draw new trained parameters for frozen numbers; jit-able."""
-        return self._draw(key, frozen)[0]
+        # Only shapes matter: initialisers alone are left in the compiled program.
+        key_embedding, key_flow = jax.random.split(key)
+        features, context = self._shapes(frozen)
+        z = jax.ShapeDtypeStruct((1, self.prior.dim), jnp.float32)
+        flow = self.flow.lazy_init(key_flow, z, context)["params"]
+        if self.embedding is None:
+            return {"embedding": {}, "flow": flow}
+        embedding = self.embedding.lazy_init(key_embedding, features.inputs)
+        return {"embedding": embedding["params"], "flow": flow}
 
     def features(self, frozen: Frozen, x: Array) -> Features:
         """Turn raw x `[..., *x_shape]` into features; no trained number enters."""
@@ -205,7 +215,8 @@ class Estimator:
     def _summary_scale(self, x: Array) -> tuple[Array, Array]:
         if self.summary is None:
             return jnp.zeros(0), jnp.ones(0)
-        values = np.asarray(jax.jit(self.summary)(x), np.float64)
+        summary = jax.jit(self.summary, compiler_options=compiler_options())
+        values = np.asarray(summary(x), np.float64)
         if not np.isfinite(values).all():
             fail("summaries of the training rows", "to be finite", "inf or NaN")
         scale = np.where(values.std(0) > 0, values.std(0), 1.0)
@@ -242,26 +253,30 @@ class Estimator:
 
     def _start(self, frozen: Frozen) -> Any:
         """The flow's `start`: the head takes the anchor out of the context."""
-        drawn = jax.eval_shape(self._draw, jax.random.key(0), frozen)[1]
+        dim, rows = self.prior.dim, np.arange(self.prior.dim)
+        context = self._shapes(frozen)[1]
+        sizes = {"kernel": (context.shape[-1], dim), "bias": (dim,)}
         head = {
-            name: np.zeros(a.shape, np.float32) for name, a in drawn["head"].items()
+            f"{what}_{name}": np.zeros(size, np.float32)
+            for what in ("mean", "scale")
+            for name, size in sizes.items()
         }
         if self.anchored:
-            dim, rows = self.prior.dim, np.arange(self.prior.dim)
             begin = frozen.summary[0].shape[-1]
             head["mean_kernel"][begin + rows, rows] = 1.0
             head["scale_kernel"][begin + dim + rows, rows] = 1.0
         return {"head": {name: jnp.asarray(a) for name, a in head.items()}}
 
-    def _draw(self, key: Array, frozen: Frozen) -> tuple[Params, Any]:
-        """Draw trained parameters, and the flow's empty start."""
-        x = jnp.zeros((1, *frozen.statistics.shift.shape))
-        example = self.features(frozen, x)
-        key_embedding, key_flow = jax.random.split(key)
-        params: dict[str, Any] = {"embedding": {}}
-        if self.embedding is not None:
-            drawn = self.embedding.init(key_embedding, example.inputs)
-            params["embedding"] = drawn["params"]
-        context = self.context(params, example)
-        variables = self.flow.init(key_flow, jnp.zeros((1, self.prior.dim)), context)
-        return {**params, "flow": variables["params"]}, variables["start"]
+    def _shapes(self, frozen: Frozen) -> tuple[Features, jax.ShapeDtypeStruct]:
+        """Shapes of the features and of the context of one observation."""
+
+        def shapes(x: Array) -> tuple[Features, Array]:
+            features = self.features(frozen, x)
+            params = {}
+            if self.embedding is not None:
+                drawn = self.embedding.init(jax.random.key(0), features.inputs)
+                params["embedding"] = drawn["params"]
+            return features, self.context(params, features)
+
+        x_shape = (1, *frozen.statistics.shift.shape)
+        return jax.eval_shape(shapes, jax.ShapeDtypeStruct(x_shape, jnp.float32))

@@ -67,11 +67,13 @@ def solve_start(features: Array, targets: Array, num_validation: int) -> RidgeSt
     # A floor at float32's resolution keeps the logs finite for an exact regression.
     floor = 1e-7 * jnp.maximum(targets.std(0), 1e-12)
 
+    gram = _gram(design, count)  # of all unweighted regressions
+
     def refine(weights: Array, _: None) -> tuple[Array, tuple[Array, ...]]:
-        mean = _ridge(design, targets, weights, count)
+        mean = _weighted_ridge(design, targets, weights, count)
         residual = targets - jnp.matmul(design, mean, precision="highest")
         logs = jnp.log(jnp.abs(residual) + floor) - 0.5 * MEAN_LOG_CHI2
-        scale = _ridge(design, logs, jnp.ones_like(logs), count)
+        scale = _ridge(design, logs, count, gram)
         log_sd = jnp.matmul(design, scale, precision="highest")
         middle = jnp.median(log_sd[:count], 0)
         spread = jnp.clip(log_sd - middle, -WEIGHT_RANGE / 2, WEIGHT_RANGE / 2)
@@ -91,28 +93,41 @@ def solve_start(features: Array, targets: Array, num_validation: int) -> RidgeSt
     )
 
 
-def _ridge(design: Array, targets: Array, weights: Array, count: int) -> Array:
-    """Weighted ridge per target column; the last design column is the free constant."""
+def _gram(design: Array, count: int) -> Array:
+    train = design[:count]
+    return jnp.matmul(train.T, train, precision="highest") / count
+
+
+def _ridge(design: Array, targets: Array, count: int, gram: Array) -> Array:
+    """Ridge of `targets` `[N, D]`; the last design column is the free constant.
+
+    The rows from `count` on choose each column's penalty.
+    """
     ridge = jnp.ones(design.shape[1]).at[-1].set(0.0)
+    moment = jnp.matmul(design[:count].T, targets[:count], precision="highest") / count
 
-    def column(target: Array, weight: Array) -> Array:
-        train, held = design[:count], design[count:]
-        weighted = train * weight[:count, None]
-        gram = jnp.matmul(weighted.T, train, precision="highest") / count
-        moment = jnp.matmul(weighted.T, target[:count], precision="highest") / count
+    def solve(penalty: Array) -> tuple[Array, Array]:
+        kernel = jnp.linalg.solve(gram + jnp.diag(penalty * ridge + 1e-9), moment)
+        held = jnp.matmul(design[count:], kernel, precision="highest")
+        return kernel, ((targets[count:] - held) ** 2).mean(0)
 
-        def solve(penalty: Array) -> Array:
-            added = penalty * weight[:count].mean() * ridge + 1e-9
-            return jnp.linalg.solve(gram + jnp.diag(added), moment)
+    kernels, scores = jax.lax.map(solve, jnp.asarray(PENALTIES))
+    scores = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
+    best = jnp.argmin(scores, 0)
+    return jnp.take_along_axis(kernels, best[None, None], 0)[0]
 
-        tries = jax.lax.map(solve, jnp.asarray(PENALTIES))
-        errors = target[count:] - jnp.matmul(tries, held.T, precision="highest")
-        score = (weight[count:] * errors**2).mean(-1)
-        score = jnp.where(jnp.isfinite(score), score, jnp.inf)
-        return tries[jnp.argmin(score)]
+
+def _weighted_ridge(design: Array, targets: Array, weights: Array, count: int) -> Array:
+    """One ridge per column with the column's own row weights."""
+
+    def column(pair: tuple[Array, Array]) -> Array:
+        target, weight = pair
+        root = jnp.sqrt(weight / weight[:count].mean())[:, None]
+        rows = root * design
+        return _ridge(rows, root * target[:, None], count, _gram(rows, count))[:, 0]
 
     # One column after the other: a compiled loop is small, and there are few columns.
-    return jax.lax.map(lambda pair: column(*pair), (targets.T, weights.T)).T
+    return jax.lax.map(column, (targets.T, weights.T)).T
 
 
 def ridge_start(

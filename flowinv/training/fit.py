@@ -1,6 +1,7 @@
 """Training from simulations to the best networks: what is built, in which order."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import check_at_least, check_shape, fail
+from flowinv.compiling import compiler_options
 from flowinv.data.simulate import simulate
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.losses.npe import Batch, npe_loss
@@ -28,6 +30,8 @@ __all__ = ["Fit", "Interrupted", "Progress", "train"]
 
 # Rows of one validation block, and of the simulations that fresh mode solves on.
 _BLOCK, _SOLVE = 1_024, 20_000
+# Up to so many rows, compiling the features' program costs more than running it.
+_FEW = 50_000
 # Steps that a chunk of short epochs holds at least: hides the host's millisecond.
 _CHUNK_STEPS = 100
 # Weights above which parameters stay separate arrays, and above which one jitted step
@@ -92,7 +96,8 @@ def train(
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     frozen = estimator.solve(rows, num_validation)
-    split = jax.jit(_split, static_argnums=(0, 3))
+    options = compiler_options(once=len(rows.theta) <= _FEW)
+    split = jax.jit(_split, static_argnums=(0, 3), compiler_options=options)
     training, blocks = split(estimator, frozen, rows, num_validation)
     if fresh:
         source, max_epochs = _fresh(estimator, frozen, data, config)
@@ -122,7 +127,7 @@ def train(
 def _tree(packing: Packing, trained: Any, num_members: int) -> Any:
     """Trained form back to the parameter tree, member by member for an ensemble."""
     unpack = jax.vmap(packing.unpack) if num_members > 1 else packing.unpack
-    return jax.jit(unpack)(trained)
+    return jax.jit(unpack, compiler_options=compiler_options(once=True))(trained)
 
 
 def _rows(
@@ -221,7 +226,7 @@ def _initial(
 ) -> TrainState:
     """State of one network, or of an ensemble with a leading axis."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options(once=True))
     def one(member: int) -> TrainState:
         own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), member)
         params = packing.pack(estimator.draw(own, frozen))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowinv.flows import CINN, ridge_start
-from flowinv.flows.start import PENALTIES, _ridge, solve_start
+from flowinv.flows.start import PENALTIES, _gram, _ridge, _weighted_ridge, solve_start
 
 
 def linear_gaussian(rows, dim=2, size=5, noise=0.2):
@@ -38,16 +38,19 @@ def test_the_solved_head_is_the_exact_posterior_of_a_linear_gaussian_problem():
     assert abs(np.mean(log_prob) - exact.sum(-1).mean()) < 0.05
 
 
-def test_a_weighted_ridge_is_that_of_the_closed_form():
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_ridge_is_that_of_the_closed_form(weighted):
     rng = np.random.default_rng(1)
     design = rng.normal(size=(300, 6))
     design[:, -1] = 1.0
     target = design @ rng.normal(size=6) + 3.0 * rng.normal(size=300)
-    weight = np.exp(rng.normal(size=300))
+    weight = np.exp(rng.normal(size=300)) if weighted else np.ones(300)
     count = 200
-    found = _ridge(
-        *(np.float32(a) for a in (design, target[:, None], weight[:, None])), count
-    )
+    rows, column, weights = np.float32(design), target[:, None], weight[:, None]
+    if weighted:
+        found = _weighted_ridge(rows, np.float32(column), np.float32(weights), count)
+    else:
+        found = _ridge(rows, np.float32(column), count, _gram(rows, count))
     free = np.ones(6)
     free[-1] = 0.0
     train, scaled = design[:count], design[:count] * weight[:count, None]

@@ -1,0 +1,58 @@
+"""How programs are compiled: the cache on disk, and what a compilation may cost.
+
+The XLA compilation cache is on by default, in the user's cache folder: a second start
+of a program skips most of its compile time. A folder that is set already, by
+JAX_COMPILATION_CACHE_DIR or in `jax.config`, is left alone; FLOWINV_CACHE=off turns
+the default off.
+
+On a CPU a cold compilation is most of a short job. Programs that run once there
+(draw the parameters, solve the start) are compiled quickly rather than well.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+
+__all__ = ["cache_folder", "compiler_options", "enable_cache"]
+
+Options = dict[str, bool | int]
+
+
+def enable_cache() -> None:
+    """Point jax's compilation cache to the user's cache folder, unless one is set."""
+    if cache_folder() is not None or os.environ.get("FLOWINV_CACHE") == "off":
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "flowinv" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # a read-only home costs compile time, nothing else
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def cache_folder() -> str | None:
+    """Folder of the compilation cache in use, None if it is off."""
+    return jax.config.jax_compilation_cache_dir
+
+
+def compiler_options(once: bool = False) -> Options | None:
+    """Options for `jax.jit`; asks for the backend, so call it when a program is built.
+
+    Args:
+        once: the program runs once, on little data: compile it ten times as fast into
+            code that LLVM has not optimised.
+
+    Returns:
+        None but on a CPU, whose compiler they are for.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    options: Options = {"xla_backend_optimization_level": 0} if once else {}
+    if jax.__version_info__ < (0, 11):
+        # They double the compile time of a step and do not make it faster; jax 0.11
+        # has no choice any more.
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options or None
