@@ -75,11 +75,11 @@ class Bar:
     def training(self, progress: Progress) -> None:
         """Show a training chunk: steps, losses, rate, time left."""
         self._bar.total = progress.total_steps
-        self._bar.set_postfix_str(
+        losses = (
             f"loss {progress.train_loss:.3f}, validation "
-            f"{progress.validation_loss:.3f}, best {progress.best_loss:.3f}",
-            refresh=False,
+            f"{progress.validation_loss:.3f}, best {progress.best_loss:.3f}"
         )
+        self._bar.set_postfix_str(losses if progress.step else "compiling", False)
         # No stop here: the trainer asks by itself, and saves before it breaks off.
         self._bar.update(progress.step - self._bar.n)
         self._bar.refresh()

@@ -111,7 +111,7 @@ def make_stepper(
     """
     options = compiler_options()
 
-    @functools.partial(jax.jit, compiler_options=options)
+    @functools.partial(jax.jit, compiler_options=compiler_options(once=True))
     def order(state: TrainState, data: Any) -> Any:
         return parts.source.epoch(data, _stream(state, _ORDER, state.epoch))
 

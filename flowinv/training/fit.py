@@ -79,7 +79,7 @@ def train(
         data: a `Dataset` (fixed mode), or a jit-able simulator (fresh mode).
         config: how to train.
         folder: where checkpoints go; an earlier run's are continued. None keeps none.
-        progress: called after every chunk.
+        progress: called before the first chunk and after every one.
         should_stop: asked after every chunk; True saves and raises `Interrupted`.
 
     Returns:
@@ -106,7 +106,9 @@ def train(
         max_epochs = config.max_epochs
     total = source.steps * max_epochs
     optimizer = make_optimizer(config, total)
-    packing = _packing(estimator, frozen)
+    # One jitted function: its trace gives the shapes and is part of the first state.
+    draw = jax.jit(lambda key: estimator.draw(key, frozen))
+    packing = _packing(draw)
     loss = _make_loss(estimator, frozen, packing)
     parts = EpochParts(
         source,
@@ -115,7 +117,7 @@ def train(
         0 if fresh else config.patience,
         max_epochs,
     )
-    state = _initial(key, estimator, frozen, packing, optimizer, config)
+    state = _initial(key, draw, packing, optimizer, config)
     mark = _mark(key, estimator, config, state, len(rows.theta) - num_validation)
     run = _driver(parts, config, state)
     loop = Loop(run, source.data, blocks, config, total, folder, mark)
@@ -153,8 +155,10 @@ def _rows(
             f"{count} valid ones after {num_validation} for validation",
             "Simulate more or lower batch_size.",
         )
-    order = jax.random.permutation(jax.random.fold_in(key, _SPLIT), len(data.theta))
-    return _valid(data, np.asarray(order)), num_validation
+    # numpy's generator, seeded with the key: nothing to compile.
+    words = jax.random.key_data(jax.random.fold_in(key, _SPLIT))
+    order = np.random.default_rng(np.asarray(words)).permutation(len(data.theta))
+    return _valid(data, order), num_validation
 
 
 def _check_rows(estimator: Estimator, data: Dataset) -> None:
@@ -172,7 +176,12 @@ def _check_rows(estimator: Estimator, data: Dataset) -> None:
 
 def _valid(data: Dataset, order: np.ndarray) -> Dataset:
     order = order[np.asarray(data.valid)[order]]
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], data)
+    options = compiler_options(once=True)
+    take = jax.jit(
+        lambda data, order: jax.tree.map(lambda leaf: leaf[order], data),
+        compiler_options=options,
+    )
+    return take(data, order)
 
 
 def _split(
@@ -200,8 +209,8 @@ def _blocks(batch: Batch) -> Batch:
     return jax.tree.map(fold, batch)._replace(valid=valid)
 
 
-def _packing(estimator: Estimator, frozen: Any) -> Packing:
-    shapes = jax.eval_shape(lambda: estimator.draw(jax.random.key(0), frozen))
+def _packing(draw: Callable[[Array], Any]) -> Packing:
+    shapes = jax.eval_shape(draw, jax.random.key(0))
     weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     return unpacked() if weights > _WIDE else as_vector(shapes)
 
@@ -218,8 +227,7 @@ def _make_loss(
 
 def _initial(
     key: Array,
-    estimator: Estimator,
-    frozen: Any,
+    draw: Callable[[Array], Any],
     packing: Packing,
     optimizer: Any,
     config: TrainConfig,
@@ -229,7 +237,7 @@ def _initial(
     @functools.partial(jax.jit, compiler_options=compiler_options(once=True))
     def one(member: int) -> TrainState:
         own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), member)
-        params = packing.pack(estimator.draw(own, frozen))
+        params = packing.pack(draw(own))
         return init_state(
             jax.random.fold_in(own, _TRAIN), params, optimizer, config.ema_decay > 0
         )

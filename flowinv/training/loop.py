@@ -1,5 +1,6 @@
 """The host loop: chunks of epochs, history, checkpoints, early end."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +21,12 @@ class Interrupted(Exception):
 
 
 class Progress(NamedTuple):
-    """What a progress bar shows after a chunk.
+    """What a progress bar shows before the first chunk and after every one.
 
     Attributes:
         step: steps done.
         total_steps: steps at most.
-        train_loss: last epoch's, nats.
+        train_loss: last epoch's, nats; NaN before the first.
         validation_loss: last epoch's.
         best_loss: best validation loss so far.
     """
@@ -66,6 +67,8 @@ class Loop:
         if self.store is not None and self.store.latest() is not None:
             state, _, history = self.store.restore((state, frozen, history))
             history = {name: np.asarray(values) for name, values in history.items()}
+        if progress is not None:
+            progress(self._progress(history, state))
         saved_at = time.monotonic()
         while not bool(state.stopped.all()):
             state, info = self.run(state, self.data, self.blocks)
@@ -90,12 +93,15 @@ class Loop:
                 self.store.save(step, (state, frozen, history))
 
     def _progress(self, history: dict, state: TrainState) -> Progress:
-        last = {name: float(np.mean(values[-1])) for name, values in history.items()}
+        train_loss, validation_loss = (
+            float(np.mean(history[name][-1])) if history[name].size else math.nan
+            for name in ("train_loss", "validation_loss")
+        )
         return Progress(
-            int(last["step"]),
+            round(float(np.mean(state.step))),
             self.total_steps,
-            last["train_loss"],
-            last["validation_loss"],
+            train_loss,
+            validation_loss,
             float(state.best_loss.mean()),
         )
 

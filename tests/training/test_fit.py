@@ -105,7 +105,9 @@ def test_one_trace_for_all_chunks_and_resume_is_bitwise(
     resumed = train(
         KEY, estimator, data, settings, folder=tmp_path, progress=seen.append
     )
-    assert seen[0].step > 18 * 12
+    assert seen[0].step == 18 * 12  # where it stopped, losses included
+    assert np.isfinite(seen[0].validation_loss)
+    assert seen[1].step > seen[0].step
     assert_same(resumed.state, fit.state)
     assert_same(resumed.variables, fit.variables)
     for name, values in fit.history.items():
