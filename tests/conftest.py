@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+from flowinv import cli
+
 # The first call of a jitted function compiles: no deadline means anything. The same
 # examples in every run: a failure is then a change of the code, never of the draw.
 settings.register_profile("flowinv", deadline=None, derandomize=True, max_examples=50)
@@ -18,3 +20,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if jax.default_backend() == "cpu":
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no accelerator on this machine"))
+
+
+@pytest.fixture
+def flowinv(capsys):
+    """Run a command in this process: exit code, lines of stdout and of stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return end.value.code, said.out.splitlines(), said.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def refused():
+    """Check of a result: exit code 2 and one line on stderr with all the words."""
+
+    def check(result, *words):
+        code, out, err = result
+        assert code == 2, (out, err)
+        assert len(err) == 1, err
+        assert out == []
+        for word in ("flowinv: ", *words):
+            assert word in err[0]
+
+    return check

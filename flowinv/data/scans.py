@@ -197,6 +197,11 @@ def _read_npz(path: Path) -> np.ndarray:
 
 
 def _fail_numpy(path: Path, error: Exception) -> NoReturn:
+    # numpy takes all bytes that are not its own for a pickle.
+    with path.open("rb") as file:
+        begins = file.read(6)
+    if begins != b"\x93NUMPY" and not begins.startswith(b"PK"):
+        fail(f"{path.name}", "to begin as a numpy file", repr(begins))
     if "pickle" in str(error).lower():
         fail(
             f"{path.name}",

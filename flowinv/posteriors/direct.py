@@ -71,7 +71,7 @@ class Posterior:
                 draws (8,192 on a CPU).
 
         Raises:
-            ValueError: for an x of another shape, or fewer than one draw.
+            ValueError: for an x of another shape or not finite, or fewer than one draw.
         """
         check_at_least("num_samples", num_samples, 1)
         run = _sampler(self.estimator, num_samples, self.num_members)
@@ -175,6 +175,12 @@ class Posterior:
         batch = x.shape[: x.ndim - event]
         if 0 in batch:
             fail("x", "with at least one observation", x.shape)
+        # Values are known but inside another traced program.
+        if not isinstance(x, jax.core.Tracer):
+            finite = np.isfinite(np.asarray(x)).reshape(-1, *self.x_shape)
+            bad = (~finite.all(tuple(range(1, finite.ndim)))).sum()
+            if bad:
+                fail("x", "to be finite", f"NaN or infinity in {bad} observations")
         return x.reshape(-1, *self.x_shape), batch
 
 

@@ -123,10 +123,9 @@ def make_stepper(
         state, report = _finish(parts, state, info, blocks)
         return state, jax.tree.map(lambda leaf: leaf[None], report)
 
-    one, end = (
-        jax.jit(program, donate_argnums=0, compiler_options=options)
-        for program in (one, end)
-    )
+    # The step of a wide network runs a tenth faster for a second more of compilation.
+    one = jax.jit(one, donate_argnums=0)
+    end = jax.jit(end, donate_argnums=0, compiler_options=options)
 
     def epoch(state: TrainState, data: Any, blocks: Batch) -> Any:
         shared, infos = order(state, data), []

@@ -17,7 +17,11 @@ Loss = Callable[[Any, Batch, Array], tuple[Array, Array]]
 
 
 def masked_mean(values: Array, valid: Array) -> Array:
-    """Mean over valid rows; 0 rows give 0. Invalid rows may hold anything."""
+    """Mean over valid rows; 0 rows give 0.
+
+    Values of invalid rows do not count, whatever they are. Their x must be finite all
+    the same: a NaN's gradient stays NaN behind a factor of 0.
+    """
     total = jnp.where(valid, values, 0.0).sum()
     return total / jnp.maximum(valid.sum(), 1)
 

@@ -22,7 +22,6 @@ from flowinv.flows import (
     SplineAutoregressiveFlow,
     SplineCouplingFlow,
 )
-from flowinv.flows.autoregressive import made_masks
 from flowinv.flows.base import standard_normal_log_prob
 
 EPS = float(np.finfo(np.float32).eps)
@@ -340,34 +339,6 @@ def test_the_distribution_of_distrax_has_our_density_and_draws(flow, num_context
     np.testing.assert_allclose(log_prob, ours, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("flow", ["maf", "spline-ar"])
-def test_an_autoregressive_layer_looks_only_backwards(flow):
-    module = CLASSES[flow](num_layers=1, hidden=(16, 16), act="silu")
-    z = np.random.default_rng(0).normal(size=4).astype(np.float32)
-    variables = module.init(jax.random.key(0), z, None)
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(
-        lambda leaf: leaf + rng.normal(size=leaf.shape),
-        variables["params"]["conditioner"],
-    )
-    variables["params"]["conditioner"] = params
-    inverse = functools.partial(module.apply, method="inverse_and_log_det")
-    jacobian = np.asarray(jax.jacfwd(lambda z: inverse(variables, z)[0])(z))
-    assert (jacobian[np.triu_indices(4, 1)] == 0).all()
-    assert (jacobian[np.tril_indices(4)] != 0).all()
-
-
-@pytest.mark.parametrize(("dim", "hidden"), [(1, (4,)), (2, (8,)), (5, (16, 16))])
-def test_made_masks_connect_each_output_with_all_before_it(dim, hidden):
-    masks = made_masks(dim, hidden, 2)
-    assert [mask.shape for mask in masks] == list(
-        itertools.pairwise((dim, *hidden, 2 * dim))
-    )
-    paths = np.linalg.multi_dot([np.eye(dim), *masks])
-    expected = np.repeat(np.triu(np.ones((dim, dim)), 1), 2, 1) > 0
-    np.testing.assert_array_equal(paths > 0, expected)
-
-
 @pytest.mark.parametrize("flow", CLASSES)
 def test_the_range_is_the_share_beyond_the_bound(flow):
     case = Case(flow, 2, None)
@@ -389,38 +360,6 @@ def test_a_flow_serves_nnx_users(flow):
     )
     sample = model.sample(jax.random.key(1), context, 7)
     assert sample.shape == (ROWS, 7, 2)
-
-
-@pytest.mark.parametrize("flow", CLASSES)
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"num_layers": 0}, "Expected num_layers of at least 1; got 0"),
-        ({"hidden": ()}, r"Expected hidden to name at least one layer .*; got \(\)"),
-        ({"hidden": (8, 0)}, r"Expected hidden to name .*; got \(8, 0\)"),
-        ({"head_hidden": (0,)}, r"Expected head_hidden to name .*; got \(0,\)"),
-        ({"bound": 0.0}, "Expected bound above 0; got 0.0"),
-        ({"bound": float("nan")}, "Expected bound above 0; got nan"),
-        ({"act": "rellu"}, "Expected activation to be one of .* Did you mean 'relu'"),
-    ],
-)
-def test_invalid_fields(flow, fields, message):
-    with pytest.raises(ValueError, match=message):
-        CLASSES[flow](**fields).init(jax.random.key(0), jnp.zeros((1, 2)))
-
-
-@pytest.mark.parametrize(
-    ("flow", "fields", "message"),
-    [
-        ("cinn", {"clamp": 0.0}, "Expected clamp above 0; got 0.0"),
-        ("maf", {"clamp": -1.0}, "Expected clamp above 0; got -1.0"),
-        ("spline", {"num_bins": 1}, "Expected num_bins of at least 2; got 1"),
-        ("spline-ar", {"num_bins": 0}, "Expected num_bins of at least 2; got 0"),
-    ],
-)
-def test_invalid_fields_of_one_kind(flow, fields, message):
-    with pytest.raises(ValueError, match=message):
-        CLASSES[flow](**fields).init(jax.random.key(0), jnp.zeros((1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,12 @@ def test_goes_through_jit_and_vmap(boxed, scans):
             r"x with shape \(..., 3,\); got \(4,",
         ),
         (lambda p: p.sample(KEY, np.zeros((0, 3)), 3), "at least one observation"),
+        (
+            lambda p: p.sample(KEY, [[0.0, np.nan, 0.0], [0.0, 0.0, 0.0]], 3),
+            "x to be finite; got NaN or infinity in 1 observations",
+        ),
+        (lambda p: p.log_prob(np.zeros(2), np.full(3, np.inf)), "x to be finite"),
+        (lambda p: p.map(KEY, jax.numpy.full(3, np.nan)), "x to be finite"),
         (lambda p: p.sample(KEY, np.zeros(3), 0), "num_samples of at least 1; got 0"),
         (lambda p: p.sample(KEY, np.zeros(3), 3, 0), "chunk of at least 1; got 0"),
         (lambda p: p.log_prob(np.zeros(2), np.zeros(3), 0), "chunk of at least 1"),

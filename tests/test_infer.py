@@ -1,0 +1,137 @@
+"""`flowinv infer` on bad scans, bad flags and folders without a model."""
+
+import numpy as np
+import pytest
+
+from flowinv.flows.coupling import CINN
+from flowinv.flows.estimator import Estimator
+from flowinv.posteriors.direct import Posterior
+from flowinv.posteriors.model_files import save
+from flowinv.tasks.registry import task
+
+TASK = "beam_profile:points=100,samples=200"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model folder without training: two profiles of 100 points."""
+    problem = task(TASK)
+    flow = CINN(num_layers=1, hidden=(8,), head_hidden=(8,))
+    estimator = Estimator(problem.prior, flow, input_scaling="root")
+    folder = tmp_path_factory.mktemp("made") / "model"
+    save(folder, Posterior(estimator, estimator.skeleton((200,))))
+    return folder
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A good scan file, to be made bad."""
+    path = tmp_path / "scan.csv"
+    path.write_text(",".join(map(str, range(200))))
+    return path
+
+
+def write_csv(change):
+    def write(path):
+        cells = [str(i) for i in range(200)]
+        path.write_text(change(cells))
+        return path
+
+    return write
+
+
+def write_bytes(blob, suffix):
+    def write(path):
+        path = path.with_suffix(suffix)
+        path.write_bytes(blob)
+        return path
+
+    return write
+
+
+def write_npy(array, suffix=".npy"):
+    def write(path):
+        path = path.with_suffix(suffix)
+        np.save(path, array, allow_pickle=True)
+        return path
+
+    return write
+
+
+BAD_SCANS = [
+    (write_csv(lambda c: ",".join(c[:199])), ["scan", "200 numbers", "1 x 199"]),
+    (
+        write_csv(lambda c: ",".join([*c[:7], "nan", *c[8:]])),
+        ["finite", "nan at point 7"],
+    ),
+    (
+        write_csv(lambda c: ",".join([*c[:7], "inf", *c[8:]])),
+        ["finite", "inf at point 7"],
+    ),
+    (write_csv(lambda c: ""), ["with numbers", "empty file"]),
+    (write_csv(lambda c: "\n \n# nothing\n"), ["with numbers", "empty file"]),
+    (
+        write_csv(lambda c: ",".join([*c[:3], "abc", *c[4:]])),
+        ["'abc' in line 1, column 4"],
+    ),
+    (write_csv(lambda c: ",".join(["-3", *c[1:]])), ["at least 0", "-3 at point 0"]),
+    (write_bytes(b"", ".npy"), ["with numbers", "empty file"]),
+    (write_bytes(b"rubbish", ".npy"), ["scan.npy as plain numbers"]),
+    (write_bytes(b"rubbish", ".npz"), ["scan.npz as plain numbers"]),
+    (write_bytes(b"rubbish", ".h5"), ["readable HDF5 file"]),
+    (write_bytes(b"1,2", ".xls"), ["suffix of the scan file", "'.xls'"]),
+    (write_npy(np.zeros((3, 201))), ["shape (200,)", "(3, 201)"]),
+    (write_npy(np.array([{}, 1], object)), ["plain numbers", "pickled"]),
+    (write_npy(np.array(["a", "b"])), ["real numbers", "dtype"]),
+    (lambda path: path.with_name("gone.csv"), ["scan file to exist", "gone.csv"]),
+    (lambda path: path.parent, ["to be a file", "the folder"]),
+]
+
+
+@pytest.mark.parametrize(("write", "words"), BAD_SCANS)
+def test_bad_scans_answer_in_one_line(refused, flowinv, model, scan, write, words):
+    path = write(scan)
+    out = scan.parent / "draws.npz"
+    refused(flowinv("infer", model, f"--x={path}", f"--out={out}"), *words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--num-samples=0"], ["--num-samples of at least 20; got 0"]),
+        (["--seed=-1"], ["--seed from 0 to 2^32 - 1; got -1"]),
+        (["--out=/no/where/draws.npz"], ["--out", "existing folder"]),
+        (["--out=/"], ["--out to name a file"]),
+        (["--model=splin"], ["model in", "'splin'"]),
+    ],
+)
+def test_bad_flags_of_infer(refused, flowinv, model, scan, flags, words):
+    refused(flowinv("infer", model, f"--x={scan}", *flags), *words)
+
+
+def test_folders_without_a_model(refused, flowinv, scan, tmp_path):
+    refused(
+        flowinv("infer", "nowhere", f"--x={scan}"), "run to be a folder; got 'nowhere'"
+    )
+    refused(
+        flowinv("infer", tmp_path, f"--x={scan}"),
+        "a model in",
+        "none",
+        "Finish the run",
+    )
+    (tmp_path / "model").mkdir()
+    refused(flowinv("infer", tmp_path, f"--x={scan}"), "model.json")
+    refused(flowinv("infer", tmp_path), "Missing from flowinv infer", "--x")
+    refused(flowinv("report", tmp_path), "report content to be a file", "finished")
+    refused(flowinv("report", "nowhere"), "run to be a folder")
+
+
+def test_a_tampered_model_is_refused(refused, flowinv, model, scan, tmp_path):
+    for name in ("model.json", "params.safetensors"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    path = tmp_path / "params.safetensors"
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(bytes(blob))
+    refused(flowinv("infer", tmp_path, f"--x={scan}"), "with SHA-256", "Save the model")
