@@ -163,6 +163,15 @@ def test_a_stop_before_training_leaves_a_resumable_run(unbroken):
 
 
 def test_stop_request_notes_signals_and_restores_the_handlers():
+    # A shell starts background jobs with SIGINT ignored: the usual handler is put back.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        check_stop_request()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def check_stop_request():
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with StopRequest() as stop:

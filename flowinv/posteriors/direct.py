@@ -11,7 +11,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_last_axis, fail
-from flowinv.compiling import compiler_options
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.posteriors.latent_density import latent_log_prob, latent_sample
 from flowinv.posteriors.maximum import NUM_DRAWS, maximise
@@ -202,7 +201,7 @@ def _padded(arrays: tuple[Any, ...], chunk: int) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _sampler(estimator: Estimator, num_samples: int, num_members: int) -> Any:
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @jax.jit
     def run(variables: Variables, key: Array, rows: Array, x: Array) -> Array:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
         z = latent_sample(estimator, variables, keys, x, num_samples, num_members)
@@ -215,7 +214,7 @@ def _sampler(estimator: Estimator, num_samples: int, num_members: int) -> Any:
 def _density(estimator: Estimator, num_members: int) -> Any:
     prior = estimator.prior
 
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @jax.jit
     def run(variables: Variables, theta: Array, x: Array) -> Array:
         inside = prior.contains(theta)
         middle = prior.from_latent(jnp.zeros(prior.dim))
@@ -231,7 +230,7 @@ def _density(estimator: Estimator, num_members: int) -> Any:
 def _maximiser(
     estimator: Estimator, num_starts: int, num_steps: int, num_members: int
 ) -> Any:
-    @functools.partial(jax.jit, compiler_options=compiler_options())
+    @jax.jit
     def run(variables: Variables, key: Array, rows: Array, x: Array) -> Array:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
         return maximise(

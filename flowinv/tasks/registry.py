@@ -9,6 +9,13 @@ from flowinv.tasks.beam_profile import (
     beam_profile,
     step_scan,
 )
+from flowinv.tasks.benchmark import (
+    GAUSSIAN_OPTIONS,
+    gaussian_linear,
+    gaussian_linear_uniform,
+    slcp,
+    two_moons,
+)
 from flowinv.tasks.options import split_spec
 from flowinv.tasks.task import Task
 
@@ -18,7 +25,11 @@ Builder = Callable[[str, Mapping[str, str]], Task]
 
 TASKS: dict[str, tuple[Builder, tuple[str, ...]]] = {
     "beam_profile": (beam_profile, tuple(BEAM_OPTIONS)),
+    "gaussian_linear": (gaussian_linear, tuple(GAUSSIAN_OPTIONS)),
+    "gaussian_linear_uniform": (gaussian_linear_uniform, tuple(GAUSSIAN_OPTIONS)),
+    "slcp": (slcp, ()),
     "step_scan": (step_scan, tuple(SCAN_OPTIONS)),
+    "two_moons": (two_moons, ()),
 }
 
 
@@ -43,7 +54,7 @@ def task(spec: str) -> Task:
     `beam_profile` takes prior (today, slides), points (200, 100), samples, rotation,
     nuisance, observable (projections, knife_edge), image and noise_free; `step_scan`
     takes prior, points, photons, background, drift, jitter, read_noise, fit_amplitude
-    and fit_background.
+    and fit_background; the `gaussian_linear`s take dim; `two_moons` and `slcp` nothing.
 
     Raises:
         ValueError: for an unknown task or option (with near names), or a bad value.
