@@ -24,11 +24,14 @@ class Batch(NamedTuple):
         z: latent parameters, `[B, D]`.
         features: what the estimator sees of x, a pytree with leading axis B.
         valid: rows that count, `[B]`.
+        round: round in which each row was drawn, 0 for the prior, `[B]`; None where
+            the loss does not ask.
     """
 
     z: Array
     features: Any
     valid: Array
+    round: Array | None = None
 
 
 def npe_loss(

@@ -1,0 +1,151 @@
+"""The atomic loss against the softmax it stands for, and against exact posteriors."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from flowinv.losses.apt import atom_rows, make_apt_loss
+from flowinv.losses.npe import Batch, npe_loss
+
+KEY = jax.random.key(0)
+
+
+def gaussian(params, z, features):
+    """log N(z; slope x, sd^2), and which z lie beyond 1."""
+    slope, log_sd = params
+    v = (z[..., 0] - slope * features) / jnp.exp(log_sd)
+    log_q = -0.5 * v**2 - log_sd - 0.5 * jnp.log(2 * jnp.pi)
+    return log_q, (jnp.abs(z) > 1).mean(-1)
+
+
+def rows_of(count, centre=0.0, sd=1.0, seed=0):
+    """z ~ N(centre, sd^2), whatever the prior N(0, 1) says; x = z + N(0, 1)."""
+    rng = np.random.default_rng(seed)
+    z = centre + sd * rng.normal(size=(count, 1))
+    x = z[:, 0] + rng.normal(size=count)
+    return Batch(jnp.float32(z), jnp.float32(x), jnp.ones(count, bool))
+
+
+def softmax_loss(params, batch):
+    """Minus the log posterior over all rows, in float64."""
+    slope, sd = params[0], np.exp(params[1])
+    z, x = np.asarray(batch.z[:, 0], float), np.asarray(batch.features, float)
+    score = norm.logpdf(z, slope * x[:, None], sd) - norm.logpdf(z)
+    score = score[:, np.asarray(batch.valid)]
+    own = norm.logpdf(z, slope * x, sd) - norm.logpdf(z)
+    return np.log(np.exp(score).sum(-1)) - own
+
+
+@pytest.mark.parametrize("dropped", [[], [3, 7]])
+def test_all_atoms_are_the_softmax_over_the_valid_rows(dropped):
+    batch = rows_of(20)
+    batch = batch._replace(valid=batch.valid.at[jnp.array(dropped, int)].set(False))
+    params = (0.4, -0.3)
+    loss = make_apt_loss("all")
+    found, outside = jax.jit(lambda p: loss(gaussian, p, batch, KEY))(params)
+    valid = np.asarray(batch.valid)
+    expected = softmax_loss(params, batch)
+    np.testing.assert_allclose(found[valid], expected[valid], rtol=1e-5)
+    np.testing.assert_array_equal(outside, np.abs(batch.z[:, 0]) > 1)
+    gradient = jax.grad(lambda p: loss(gaussian, p, batch, KEY)[0].sum())(params)
+    chex.assert_tree_all_finite(gradient)
+
+
+def test_rows_that_are_not_valid_change_nothing_and_give_finite_gradients():
+    batch, loss = rows_of(12), make_apt_loss("all")
+    valid = batch.valid.at[5].set(False)
+
+    def total(params, z):
+        values, _ = loss(gaussian, params, batch._replace(z=z, valid=valid), KEY)
+        return jnp.where(valid, values, 0).sum()
+
+    wild = batch.z.at[5].set(1e4)
+    for z in (batch.z, wild):
+        value, slope = jax.value_and_grad(total)((0.4, -0.3), z)
+        np.testing.assert_allclose(value, total((0.4, -0.3), batch.z), rtol=1e-6)
+        chex.assert_tree_all_finite(slope)
+
+
+def test_atoms_are_the_row_itself_and_others_without_replacement():
+    rows = np.asarray(atom_rows(KEY, 50, 10))
+    assert rows.shape == (50, 10)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(50))
+    assert all(len(set(row)) == 10 for row in rows)
+    assert rows.min() == 0
+    assert rows.max() == 49
+    other = np.asarray(atom_rows(jax.random.key(1), 50, 10))
+    assert (rows[:, 1:] != other[:, 1:]).any()
+    # Every other row is an atom equally often: 2,000 draws of 9 out of 49 shifts.
+    keys = jax.random.split(KEY, 2_000)
+    shifts = jax.vmap(lambda k: atom_rows(k, 50, 10)[0, 1:])(keys)
+    counts = np.bincount(np.asarray(shifts).ravel(), minlength=50)[1:]
+    # Five binomial sds: a false alarm once in 30,000 seeds for 49 counts.
+    assert np.abs(counts - 2_000 * 9 / 49).max() < 5 * np.sqrt(2_000 * 9 / 49)
+
+
+@pytest.mark.parametrize("num_atoms", [2, 10, "all"])
+@pytest.mark.parametrize(("centre", "sd"), [(0.0, 1.0), (1.0, 0.5)])
+def test_is_stationary_at_the_posterior_whatever_the_proposal(num_atoms, centre, sd):
+    """Prior N(0, 1), x = z + N(0, 1): posterior N(x / 2, 1 / 2)."""
+    loss = make_apt_loss(num_atoms)
+    batches = [rows_of(100, centre, sd, seed) for seed in range(200)]
+    batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    keys = jax.random.split(KEY, 200)
+
+    def mean(params, batch, key):
+        return loss(gaussian, params, batch, key)[0].mean()
+
+    slopes_of = jax.jit(jax.vmap(jax.grad(mean), (None, 0, 0)))
+
+    def pulls(params):
+        slopes = np.array(slopes_of(params, batches, keys))
+        return np.abs(slopes.mean(1)) / (slopes.std(1) / np.sqrt(200))
+
+    # Five standard errors of each of two slopes: false alarm 1e-6.
+    exact = (0.5, 0.5 * np.log(0.5))
+    assert pulls(exact).max() < 5
+    # The check sees a wrong slope and a wrong width.
+    assert pulls((0.8, exact[1])).max() > 5
+    assert pulls((0.5, exact[1] + 0.4)).max() > 5
+
+
+def test_plain_npe_is_bent_by_a_proposal():
+    """Why the atomic loss exists: the same rows pull npe_loss off the posterior."""
+    batch = rows_of(10_000, 1.0, 0.5)
+    exact = (0.5, 0.5 * np.log(0.5))
+    slope = jax.grad(lambda p: npe_loss(gaussian, p, batch, KEY)[0].mean())(exact)
+    assert np.abs(np.array(slope)).max() > 0.2
+
+
+def test_the_combined_loss_adds_npe_on_the_rows_of_the_prior():
+    batch = rows_of(20)._replace(round=jnp.arange(20) % 2)
+    params = (0.4, -0.3)
+    plain = make_apt_loss(5)(gaussian, params, batch, KEY)[0]
+    both = make_apt_loss(5, combined=True)(gaussian, params, batch, KEY)[0]
+    npe = npe_loss(gaussian, params, batch, KEY)[0]
+    np.testing.assert_allclose(both, plain + np.where(np.arange(20) % 2, 0, npe), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_apt_loss(1), "num_atoms of at least 2; got 1"),
+        (lambda: make_apt_loss("some"), "num_atoms to be a whole number or 'all'"),
+        (
+            lambda: make_apt_loss(30)(gaussian, (0.5, 0.0), rows_of(20), KEY),
+            "num_atoms of at most the batch's 20 rows; got 30",
+        ),
+        (
+            lambda: make_apt_loss(5, combined=True)(
+                gaussian, (0.5, 0.0), rows_of(20), KEY
+            ),
+            "batch with the round of each row; got none",
+        ),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
