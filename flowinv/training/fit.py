@@ -96,9 +96,7 @@ def train(
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     frozen = estimator.solve(rows, num_validation)
-    options = compiler_options(once=len(rows.theta) <= _FEW)
-    split = jax.jit(_split, static_argnums=(0, 3), compiler_options=options)
-    training, blocks = split(estimator, frozen, rows, num_validation)
+    training, blocks = _featured(estimator, frozen, rows, num_validation)
     if fresh:
         source, max_epochs = _fresh(estimator, frozen, data, config)
     else:
@@ -106,7 +104,6 @@ def train(
         max_epochs = config.max_epochs
     total = source.steps * max_epochs
     optimizer = make_optimizer(config, total)
-    # One jitted function: its trace gives the shapes and is part of the first state.
     draw = jax.jit(lambda key: estimator.draw(key, frozen))
     packing = _packing(draw)
     loss = _make_loss(estimator, frozen, packing)
@@ -184,6 +181,15 @@ def _valid(data: Dataset, order: np.ndarray) -> Dataset:
     return take(data, order)
 
 
+def _featured(
+    estimator: Estimator, frozen: Any, rows: Dataset, num_validation: int
+) -> tuple[Batch, Batch]:
+    """`_split` compiled."""
+    options = compiler_options(once=len(rows.theta) <= _FEW)
+    split = jax.jit(_split, static_argnums=(0, 3), compiler_options=options)
+    return split(estimator, frozen, rows, num_validation)
+
+
 def _split(
     estimator: Estimator, frozen: Any, rows: Dataset, num_validation: int
 ) -> tuple[Batch, Batch]:
@@ -210,6 +216,7 @@ def _blocks(batch: Batch) -> Batch:
 
 
 def _packing(draw: Callable[[Array], Any]) -> Packing:
+    # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
     shapes = jax.eval_shape(draw, jax.random.key(0))
     weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     return unpacked() if weights > _WIDE else as_vector(shapes)
