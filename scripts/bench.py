@@ -181,8 +181,8 @@ def bench_step(repeats: int) -> None:
             progress=lambda p, c=clock: c.append((p.step, time.perf_counter())),
         )
         steps = [
-            (later[1] - now[1]) / (later[0] - now[0])
-            for now, later in itertools.pairwise(clock[1:])
+            (after[1] - before[1]) / (after[0] - before[0])
+            for before, after in itertools.pairwise(clock[1:])
         ]
         weights = fit.variables.params["flow"]
         size = sum(leaf.size for leaf in jax.tree.leaves(weights) if leaf.ndim > 1)
