@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["cache_folder", "compiler_options", "enable_cache"]
+__all__ = ["Options", "cache_folder", "compiler_options", "enable_cache"]
 
 Options = dict[str, bool | int]
 

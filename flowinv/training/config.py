@@ -34,8 +34,8 @@ class TrainConfig:
         ema_decay: decay of the running mean of the parameters that is validated and
             returned; 0 turns it off.
         num_members: networks of the ensemble, trained as one vmapped program.
-        driver: "scan" runs an epoch as one program, "step" one step at a time,
-            equal up to rounding; "auto" takes "step" for wide networks on a CPU.
+        driver: "scan" runs an epoch as one program, "step" one step at a time, with
+            the same numbers; "auto" takes "step" for wide networks on a CPU.
         checkpoint_seconds: least time between two checkpoints.
     """
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.compiling import compiler_options
+from flowinv.compiling import Options, compiler_options
 from flowinv.losses.npe import Batch
 from flowinv.training.source import Source
 from flowinv.training.state import EpochInfo, StepInfo, TrainState, validated
@@ -34,6 +34,7 @@ class EpochParts(NamedTuple):
         validate: `(params, blocks, key) -> (loss, out-of-range share)`.
         patience: epochs to wait; 0 never stops.
         max_epochs: epochs at most.
+        wide: the network is wide: compile for speed, not for a quick start.
     """
 
     source: Source
@@ -41,6 +42,13 @@ class EpochParts(NamedTuple):
     validate: Callable[[Any, Batch, Array], tuple[Array, Array]]
     patience: int
     max_epochs: int
+    wide: bool = False
+
+
+def _options(parts: EpochParts) -> Options | None:
+    """One choice for both drivers: other options would round otherwise."""
+    # XLA's emitters double the compilation for a tenth of a wide network's step.
+    return None if parts.wide else compiler_options()
 
 
 def _stream(state: TrainState, stream: int, number: Array) -> Array:
@@ -98,7 +106,7 @@ def make_chunk(
 
     if ensemble:
         chunk = jax.vmap(chunk, in_axes=(0, None, None))
-    return jax.jit(chunk, donate_argnums=0, compiler_options=compiler_options())
+    return jax.jit(chunk, donate_argnums=0, compiler_options=_options(parts))
 
 
 def make_stepper(
@@ -109,7 +117,7 @@ def make_stepper(
     The host only dispatches; it waits for nothing before the epoch ends. The history
     has a leading axis of one epoch, as a chunk's.
     """
-    options = compiler_options()
+    options = _options(parts)
 
     @functools.partial(jax.jit, compiler_options=compiler_options(once=True))
     def order(state: TrainState, data: Any) -> Any:
@@ -123,8 +131,7 @@ def make_stepper(
         state, report = _finish(parts, state, info, blocks)
         return state, jax.tree.map(lambda leaf: leaf[None], report)
 
-    # The step of a wide network runs a tenth faster for a second more of compilation.
-    one = jax.jit(one, donate_argnums=0)
+    one = jax.jit(one, donate_argnums=0, compiler_options=options)
     end = jax.jit(end, donate_argnums=0, compiler_options=options)
 
     def epoch(state: TrainState, data: Any, blocks: Batch) -> Any:

@@ -105,7 +105,7 @@ def train(
     total = source.steps * max_epochs
     optimizer = make_optimizer(config, total)
     draw = jax.jit(lambda key: estimator.draw(key, frozen))
-    packing = _packing(draw)
+    packing, wide = _packing(draw)
     loss = _make_loss(estimator, frozen, packing)
     parts = EpochParts(
         source,
@@ -113,10 +113,11 @@ def train(
         make_validate(loss),
         0 if fresh else config.patience,
         max_epochs,
+        wide,
     )
     state = _initial(key, draw, packing, optimizer, config)
     mark = _mark(key, estimator, config, state, len(rows.theta) - num_validation)
-    run = _driver(parts, config, state)
+    run = _driver(parts, config)
     loop = Loop(run, source.data, blocks, config, total, folder, mark)
     state, history = loop(state, frozen, progress, should_stop)
     best = Variables(_tree(packing, state.best_params, config.num_members), frozen)
@@ -215,11 +216,13 @@ def _blocks(batch: Batch) -> Batch:
     return jax.tree.map(fold, batch)._replace(valid=valid)
 
 
-def _packing(draw: Callable[[Array], Any]) -> Packing:
+def _packing(draw: Callable[[Array], Any]) -> tuple[Packing, bool]:
+    """How the parameters are kept, and whether they are a wide network's."""
     # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
     shapes = jax.eval_shape(draw, jax.random.key(0))
     weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    return unpacked() if weights > _WIDE else as_vector(shapes)
+    wide = weights > _WIDE
+    return unpacked() if wide else as_vector(shapes), wide
 
 
 def _make_loss(
@@ -255,13 +258,12 @@ def _initial(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def _driver(parts: EpochParts, config: TrainConfig, state: TrainState) -> Any:
+def _driver(parts: EpochParts, config: TrainConfig) -> Any:
     ensemble = config.num_members > 1
-    weights = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     driver = config.driver
     if driver == "auto":
         on_cpu = jax.default_backend() == "cpu"
-        driver = "step" if on_cpu and weights > _WIDE else "scan"
+        driver = "step" if on_cpu and parts.wide else "scan"
     if driver == "step" and not ensemble:
         return make_stepper(parts)
     epochs = max(1, round(_CHUNK_STEPS / parts.source.steps))
