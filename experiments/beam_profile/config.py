@@ -1,5 +1,7 @@
 """Settings of the beam-profile experiments, as data."""
 
+from dataclasses import replace
+
 from flowinv.config import EvaluateConfig, NetworkConfig, RunConfig
 from flowinv.training.config import TrainConfig
 
@@ -41,3 +43,16 @@ NPE = RunConfig(
     train=TrainConfig(num_steps=20_000, learning_rate=2e-3),
     out="runs/beam-profile-npe",
 )
+
+# A fixed set can be overfitted: four networks, and smaller ones where rows are few.
+FIXED_TRAIN = TrainConfig(num_members=4)
+FEW = 30_000
+SMALL_NETWORK = NetworkConfig(num_layers=5, hidden=(32, 32), head_hidden=(32, 32))
+
+
+def npe(num_simulations: str) -> RunConfig:
+    """Today's settings for a number of simulations, or for fresh ones."""
+    if num_simulations == "fresh" or not num_simulations.isdecimal():
+        return NPE  # a text that is no number is refused by the config
+    network = SMALL_NETWORK if int(num_simulations) < FEW else NPE.network
+    return replace(NPE, network=network, train=FIXED_TRAIN)

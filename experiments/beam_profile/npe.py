@@ -11,7 +11,7 @@ score    mean forest C2ST, cINN / spline: fresh, 20,000 steps 0.51 / 0.51; 10,00
 from dataclasses import dataclass, replace
 
 import tyro
-from config import NPE
+from config import NPE, npe
 
 import flowinv as fi
 
@@ -45,15 +45,16 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Run and print the mean scores."""
+    base = npe(flags.num_simulations)
     config = replace(
-        NPE,
+        base,
         flow=flags.flows,
         num_simulations=flags.num_simulations,
-        out=flags.out or f"{NPE.out}-{flags.num_simulations}",
+        out=flags.out or f"{base.out}-{flags.num_simulations}",
         seed=flags.seed,
-        train=replace(NPE.train, num_steps=flags.num_steps),
+        train=replace(base.train, num_steps=flags.num_steps),
         evaluate=replace(
-            NPE.evaluate,
+            base.evaluate,
             observations=flags.observations,
             num_heldout=flags.num_heldout,
             references=flags.references,

@@ -101,7 +101,7 @@ def train(
         source, max_epochs = _fresh(estimator, frozen, data, config)
     else:
         source = fixed_source(training, config.batch_size)
-        max_epochs = config.max_epochs
+        max_epochs = config.epochs(source.steps)
     total = source.steps * max_epochs
     optimizer = make_optimizer(config, total)
     draw = jax.jit(lambda key: estimator.draw(key, frozen))

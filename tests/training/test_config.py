@@ -16,7 +16,7 @@ BAD = [
     ("learning_rate", float("inf"), "learning_rate above 0; got inf"),
     ("clip_norm", 0.0, "clip_norm above 0"),
     ("batch_size", 0, "batch_size of at least 1; got 0"),
-    ("max_epochs", 0, "max_epochs of at least 1"),
+    ("max_epochs", -1, "max_epochs of at least 0"),
     ("num_steps", 0, "num_steps of at least 1"),
     ("steps_per_epoch", 0, "steps_per_epoch of at least 1"),
     ("warmup_steps", -1, "warmup_steps of at least 0"),
@@ -81,3 +81,12 @@ def test_clipping_bounds_what_the_optimizer_sees():
     _, unit = optimizer.update(jnp.array([0.6, 0.8]), state, params)
     first = optax.tree_utils.tree_get(large, "mu")
     np.testing.assert_allclose(first, optax.tree_utils.tree_get(unit, "mu"), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "steps", "expected"),
+    [(7, 100, 7), (0, 351, 20), (0, 75, 20), (0, 35, 43), (0, 4, 375)],
+)
+def test_epochs_of_a_fixed_set(max_epochs, steps, expected):
+    """20 passes, or those that make 1,500 steps, unless a number is given."""
+    assert TrainConfig(max_epochs=max_epochs).epochs(steps) == expected
