@@ -262,9 +262,9 @@ def _measure(
 
 
 def _mean_history(fit: Fit) -> dict[str, np.ndarray]:
-    """Arrays over epochs; an ensemble's are averaged over its members."""
+    """Arrays over epochs; an ensemble's are averaged over its active members."""
     return {
-        name: fit.history[name].reshape(len(fit.history[name]), -1).mean(1)
+        name: np.nanmean(fit.history[name].reshape(len(fit.history[name]), -1), 1)
         for name in _HISTORY
     }
 

@@ -93,8 +93,9 @@ class Loop:
                 self.store.save(step, (state, frozen, history))
 
     def _progress(self, history: dict, state: TrainState) -> Progress:
+        # Members that have stopped report NaN.
         train_loss, validation_loss = (
-            float(np.mean(history[name][-1])) if history[name].size else math.nan
+            float(np.nanmean(history[name][-1])) if history[name].size else math.nan
             for name in ("train_loss", "validation_loss")
         )
         return Progress(

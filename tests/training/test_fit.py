@@ -151,6 +151,20 @@ def test_first_member_of_an_ensemble_is_the_single_network(
     assert posterior.num_members == 3
 
 
+def test_progress_of_an_ensemble_is_finite_when_some_have_stopped(
+    estimator, data, settings
+):
+    config = dataclasses.replace(
+        settings, num_members=3, patience=1, learning_rate=5e-2, max_epochs=40
+    )
+    seen = []
+    members = train(KEY, estimator, data, config, progress=seen.append)
+    active = members.history["active"]
+    # The case that is tested: not all stopped in one epoch.
+    assert active.any(1).all() and not active.all()
+    assert all(np.isfinite(p.validation_loss + p.train_loss) for p in seen[1:])
+
+
 def nan_above(limit):
     """The NPE loss, but NaN for every row with z_0 of at least `limit`."""
 
