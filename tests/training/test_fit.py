@@ -161,7 +161,8 @@ def test_progress_of_an_ensemble_is_finite_when_some_have_stopped(
     members = train(KEY, estimator, data, config, progress=seen.append)
     active = members.history["active"]
     # The case that is tested: not all stopped in one epoch.
-    assert active.any(1).all() and not active.all()
+    assert active.any(1).all()
+    assert not active.all()
     assert all(np.isfinite(p.validation_loss + p.train_loss) for p in seen[1:])
 
 
