@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it.
 _NAMES = {
+    "APT": "flowinv.sequential",
     "Dataset": "flowinv.types",
     "Estimator": "flowinv.flows.estimator",
     "InputError": "flowinv.checks",
@@ -19,8 +20,10 @@ _NAMES = {
     "RunConfig": "flowinv.config",
     "Simulator": "flowinv.types",
     "TrainConfig": "flowinv.training.config",
+    "Truncated": "flowinv.sequential",
     "load": "flowinv.posteriors.model_files",
     "run": "flowinv.run",
+    "run_rounds": "flowinv.sequential",
     "save": "flowinv.posteriors.model_files",
     "simulate": "flowinv.data.simulate",
     "task": "flowinv.tasks.registry",
@@ -34,6 +37,7 @@ _ROOMS = (
     "priors",
     "report",
     "samplers",
+    "sequential",
     "simulators",
 )
 

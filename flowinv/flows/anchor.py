@@ -15,9 +15,11 @@ from jax.typing import ArrayLike
 
 from flowinv.flows.head import LOG_SIGMA_RANGE
 from flowinv.flows.start import RidgeStart, solve_start
+from flowinv.priors.cut import CutPrior
 from flowinv.priors.latent import Prior
 
 __all__ = [
+    "AnyPrior",
     "anchor_in_latent",
     "anchor_terms",
     "cut_normal_quantile",
@@ -31,6 +33,8 @@ MAX_QUADRATIC = 24
 FEATURE_RANGE = 6.0
 # Errors between an estimate and an edge over which the edge matters.
 EDGE_REACH = 3.0
+# A prior, or what is left of one.
+AnyPrior = Prior | CutPrior
 # In errors: quantiles stay this far inside the edges, where z is infinite.
 EDGE_MARGIN = 1e-4
 
@@ -49,7 +53,7 @@ def anchor_terms(features: Array) -> Array:
 
 
 def solve_anchor(
-    prior: Prior, features: Array, z: Array, num_validation: int
+    prior: AnyPrior, features: Array, z: Array, num_validation: int
 ) -> RidgeStart:
     """Regress theta (bounded parameters, scaled to -1..1) or z on the features.
 
@@ -59,11 +63,11 @@ def solve_anchor(
         z: latent parameters, `[N, D]`.
         num_validation: rows held out.
     """
-    targets = jnp.where(_bounded(prior), _scaled(prior, prior.from_latent(z)), z)
+    targets = prior.to_scaled(prior.from_latent(z))
     return solve_start(anchor_terms(features), targets, num_validation)
 
 
-def anchor_in_latent(prior: Prior, start: RidgeStart, features: Array) -> Array:
+def anchor_in_latent(prior: AnyPrior, start: RidgeStart, features: Array) -> Array:
     """Estimate and log error in z, concatenated: `[..., F]` to `[..., 2 D]`.
 
     For a bounded parameter: the median, and half the 68 % interval, of the normal
@@ -72,14 +76,17 @@ def anchor_in_latent(prior: Prior, start: RidgeStart, features: Array) -> Array:
     """
     mean, log_sd = start.predict(anchor_terms(features))
     log_sd = jnp.clip(log_sd, *LOG_SIGMA_RANGE)
-    sd = _without_prior(jnp.exp(log_sd))
+    sd = jnp.exp(log_sd)
+    sd = jnp.where(prior.flat, _without_prior(sd), sd)
     margin = 1.0 - EDGE_MARGIN * jnp.minimum(sd, 1.0)
     # One stack of three: the compiled program holds the transport once.
     ranks = jnp.asarray([0.1587, 0.5, 0.8413]).reshape(3, *[1] * mean.ndim)
     quantiles = jnp.clip(cut_normal_quantile(mean, sd, ranks), -margin, margin)
-    low, middle, high = _to_latent(prior, quantiles)
+    bounded = prior.bounded
+    # Unbounded parameters are in z already: 0 stands in for them.
+    scaled = jnp.where(bounded, quantiles, 0.0)
+    low, middle, high = prior.to_latent(prior.from_scaled(scaled))
     width = jnp.maximum(0.5 * (high - low), 1e-5)
-    bounded = _bounded(prior)
     centre = jnp.where(bounded, middle, mean)
     log_width = jnp.where(bounded, jnp.log(width), log_sd)
     return jnp.concatenate([centre, log_width], -1)
@@ -103,7 +110,7 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
     return side * jnp.clip(inside, -1.0, 1.0)
 
 
-def edge_distances(prior: Prior, start: RidgeStart, features: Array) -> Array:
+def edge_distances(prior: AnyPrior, start: RidgeStart, features: Array) -> Array:
     """Distance of the estimate from both edges in its own errors, `[..., 2 D]`.
 
     A posterior that an edge cuts is a truncated one: its shape depends on how many
@@ -114,7 +121,7 @@ def edge_distances(prior: Prior, start: RidgeStart, features: Array) -> Array:
     mean, log_sd = start.predict(anchor_terms(features))
     sd = jnp.exp(jnp.clip(log_sd, *LOG_SIGMA_RANGE))
     distances = jnp.concatenate([(mean + 1.0) / sd, (1.0 - mean) / sd], -1)
-    bounded = np.tile(_bounded(prior), 2)
+    bounded = np.tile(prior.bounded, 2)
     return jnp.where(bounded, jnp.tanh(distances / EDGE_REACH), 1.0)
 
 
@@ -125,27 +132,3 @@ def _without_prior(sd: Array) -> Array:
     and gets an endless one here, so that the cut normal is the prior.
     """
     return sd / jnp.sqrt(jnp.maximum(1.0 - 3.0 * sd**2, 1e-2))
-
-
-def _bounded(prior: Prior) -> np.ndarray:
-    return np.isfinite(prior.low) & np.isfinite(prior.high)
-
-
-def _edges(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
-    """Edges in float32, with -1, 1 standing in for unbounded parameters."""
-    bounded = _bounded(prior)
-    low = np.where(bounded, prior.low, -1.0).astype(np.float32)
-    return low, np.where(bounded, prior.high, 1.0).astype(np.float32)
-
-
-def _scaled(prior: Prior, theta: Array) -> Array:
-    low, high = _edges(prior)
-    return 2.0 * (theta - low) / (high - low) - 1.0
-
-
-def _to_latent(prior: Prior, scaled: Array) -> Array:
-    """Latent of scaled bounded parameters; unbounded ones get their prior's centre."""
-    low, high = _edges(prior)
-    theta = low + 0.5 * (scaled + 1.0) * (high - low)
-    centre = prior.from_latent(jnp.zeros(prior.dim, theta.dtype))
-    return prior.to_latent(jnp.where(_bounded(prior), theta, centre))

@@ -24,6 +24,7 @@ from flowinv.data.standardise import (
     standardise,
 )
 from flowinv.flows.anchor import (
+    AnyPrior,
     anchor_in_latent,
     anchor_terms,
     edge_distances,
@@ -31,6 +32,7 @@ from flowinv.flows.anchor import (
 )
 from flowinv.flows.base import ConditionalFlow
 from flowinv.flows.start import RidgeStart
+from flowinv.priors.cut import Box, CutPrior
 from flowinv.priors.latent import Prior
 from flowinv.types import Dataset
 
@@ -51,12 +53,15 @@ class Frozen(NamedTuple):
         summary: mean and sd of the summaries, each `[S]`.
         anchor: solved estimate of theta.
         start: the flow's `start` collection.
+        box: box of the prior's latent that truncated rounds cut it to; None for the
+            whole prior.
     """
 
     statistics: Statistics
     summary: tuple[Array, Array]
     anchor: RidgeStart
     start: Any
+    box: Box | None = None
 
 
 class Variables(NamedTuple):
@@ -108,6 +113,10 @@ class Estimator:
             self.prior, self.flow, self.embedding, self.summary, scaling, self.anchored
         )
 
+    def prior_of(self, frozen: Frozen) -> AnyPrior:
+        """Return the prior whose latent the flow lives in: cut where rounds cut it."""
+        return self.prior if frozen.box is None else CutPrior(self.prior, frozen.box)
+
     def init(self, key: Array, data: Dataset, num_validation: int) -> Variables:
         """Solve the frozen part on `data` and draw the trained one.
 
@@ -149,6 +158,28 @@ class Estimator:
             frozen = frozen._replace(anchor=anchor)
         return frozen._replace(start=self._start(frozen))
 
+    def solve_rows(
+        self, frozen: Frozen, theta: Array, x: Array, num_validation: int
+    ) -> Frozen:
+        """Solve summaries' scale, anchor and start anew; pure, for rounds.
+
+        Args:
+            frozen: input statistics and box are kept.
+            theta: parameters inside the box, validation rows last, `[N, D]`.
+            x: their simulations, `[N, *x_shape]`.
+            num_validation: number of validation rows.
+        """
+        count = len(theta) - num_validation
+        if self.summary is not None:
+            values = self.summary(x[:count])
+            mean, scale = values.mean(0), values.std(0)
+            scale = jnp.where(scale > 1e-6 * jnp.abs(mean), scale, 1.0)
+            frozen = frozen._replace(summary=(mean, scale))
+        if self.anchored:
+            anchor = self._solve(frozen, theta, x, num_validation)
+            frozen = frozen._replace(anchor=anchor)
+        return frozen._replace(start=self._start(frozen))
+
     def draw(self, key: Array, frozen: Frozen) -> Params:
         """Draw new trained parameters for frozen numbers; jit-able."""
         # Only shapes matter: initialisers alone are left in the compiled program.
@@ -171,8 +202,9 @@ class Estimator:
             extras.append(self._summaries(frozen, x))
         if self.anchored:
             regressors = self._regressors(frozen, x)
-            extras.append(anchor_in_latent(self.prior, frozen.anchor, regressors))
-            extras.append(edge_distances(self.prior, frozen.anchor, regressors))
+            prior = self.prior_of(frozen)
+            extras.append(anchor_in_latent(prior, frozen.anchor, regressors))
+            extras.append(edge_distances(prior, frozen.anchor, regressors))
         if self.embedding is None and self.summary is not None:
             inputs = jnp.zeros((*batch, 0))
         return Features(inputs, jnp.concatenate(extras, -1))
@@ -226,9 +258,9 @@ class Estimator:
     def _solve(
         self, frozen: Frozen, theta: Array, x: Array, num_validation: int
     ) -> RidgeStart:
-        z = self.prior.to_latent(theta)
+        prior = self.prior_of(frozen)
         features = self._regressors(frozen, x)
-        return solve_anchor(self.prior, features, z, num_validation)
+        return solve_anchor(prior, features, prior.to_latent(theta), num_validation)
 
     def _no_anchor(self, terms: int) -> RidgeStart:
         kernel = jnp.zeros((terms, self.prior.dim))

@@ -205,17 +205,16 @@ def _sampler(estimator: Estimator, num_samples: int, num_members: int) -> Any:
     def run(variables: Variables, key: Array, rows: Array, x: Array) -> Array:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
         z = latent_sample(estimator, variables, keys, x, num_samples, num_members)
-        return estimator.prior.from_latent(z)
+        return estimator.prior_of(variables.frozen).from_latent(z)
 
     return run
 
 
 @functools.lru_cache(maxsize=64)
 def _density(estimator: Estimator, num_members: int) -> Any:
-    prior = estimator.prior
-
     @jax.jit
     def run(variables: Variables, theta: Array, x: Array) -> Array:
+        prior = estimator.prior_of(variables.frozen)
         inside = prior.contains(theta)
         middle = prior.from_latent(jnp.zeros(prior.dim))
         safe = jnp.where(inside[..., None], theta, middle)

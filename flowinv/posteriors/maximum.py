@@ -29,7 +29,7 @@ def maximise(
     are sign-free normalised gradients in units of the draws' sds per dimension; the
     best point seen on any path is returned.
     """
-    prior = estimator.prior
+    prior = estimator.prior_of(variables.frozen)
 
     def density(z: Array) -> Array:
         log_det = prior.from_latent_and_log_det(z)[1]

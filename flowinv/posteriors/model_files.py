@@ -19,6 +19,7 @@ from flowinv.flows.description import build, describe
 from flowinv.flows.estimator import Estimator, Variables
 from flowinv.posteriors.direct import Posterior
 from flowinv.priors.config import prior_from_config
+from flowinv.priors.cut import whole_box
 
 __all__ = ["SCHEMA", "load", "save"]
 
@@ -50,6 +51,7 @@ def save(folder: str | Path, posterior: Posterior) -> None:
         "anchored": estimator.anchored,
         "x_shape": list(posterior.x_shape),
         "num_members": posterior.num_members,
+        "cut": posterior.variables.frozen.box is not None,
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
         "sha256": hashlib.sha256(blob).hexdigest(),
     }
@@ -77,12 +79,12 @@ def load(folder: str | Path) -> Posterior:
             text["input_scaling"],
             text["anchored"],
         )
-        shape, members = tuple(text["x_shape"]), text["num_members"]
+        sizes = tuple(text["x_shape"]), text["num_members"], text["cut"]
         shapes, digest = text["arrays"], text["sha256"]
     except KeyError as missing:
         fail(str(folder / _JSON), f"with the entry {missing}", "none", _REMEDY)
     arrays = _read_tensors(folder, shapes, digest)
-    like = jax.eval_shape(lambda: _skeleton(estimator, shape, members))
+    like = jax.eval_shape(lambda: _skeleton(estimator, *sizes))
     names = _named_shapes(like)
     if {name: list(s) for name, s in names.items()} != shapes:
         fail(str(folder / _JSON), "with the arrays of its flow", "others", _REMEDY)
@@ -94,9 +96,14 @@ def load(folder: str | Path) -> Posterior:
 _REMEDY = "Save the model again; flowinv reads only files that it wrote itself."
 
 
-def _skeleton(estimator: Estimator, shape: tuple[int, ...], members: int) -> Variables:
+def _skeleton(
+    estimator: Estimator, shape: tuple[int, ...], members: int, is_cut: bool
+) -> Variables:
     """Variables of the right structure, for their shapes only."""
     variables = estimator.skeleton(shape)
+    if is_cut:
+        frozen = variables.frozen._replace(box=whole_box(estimator.prior.dim))
+        variables = variables._replace(frozen=frozen)
     if members == 1:
         return variables
     stack = jax.tree.map(lambda a: jnp.stack([a] * members), variables.params)

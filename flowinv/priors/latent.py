@@ -160,6 +160,37 @@ class Prior:
         inside = [b.contains(part) for b, part in self._split(theta)]
         return jnp.all(jnp.stack(inside), axis=0)
 
+    def to_scaled(self, theta: ArrayLike) -> Array:
+        """Put theta `[..., D]` on (-1, 1) between its edges; z where it has none."""
+        theta = self._checked(theta, "theta")
+        low, high = self._finite_edges()
+        scaled = 2.0 * (theta - low) / (high - low) - 1.0
+        return jnp.where(self.bounded, scaled, self.to_latent(theta))
+
+    def from_scaled(self, scaled: ArrayLike) -> Array:
+        """Inverse of `to_scaled`."""
+        scaled = self._checked(scaled, "scaled theta")
+        low, high = self._finite_edges()
+        theta = low + 0.5 * (scaled + 1.0) * (high - low)
+        # Bounded parameters take no part in z here: 0 is the centre of all.
+        free = self.from_latent(jnp.where(self.bounded, 0.0, scaled))
+        return jnp.where(self.bounded, theta, free)
+
+    @property
+    def bounded(self) -> np.ndarray:
+        """True for parameters with two finite edges, `[D]`."""
+        return np.isfinite(self.low) & np.isfinite(self.high)
+
+    @property
+    def flat(self) -> np.ndarray:
+        """True for parameters that are taken as uniform between their edges, `[D]`."""
+        return self.bounded
+
+    def _finite_edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Edges in float32, with -1, 1 standing in for unbounded parameters."""
+        low = np.where(self.bounded, self.low, -1.0).astype(np.float32)
+        return low, np.where(self.bounded, self.high, 1.0).astype(np.float32)
+
     def to_config(self) -> dict[str, Any]:
         """Description that JSON can hold; `prior_from_config` reads it.
 

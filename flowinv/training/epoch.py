@@ -19,7 +19,7 @@ from flowinv.training.source import Source
 from flowinv.training.state import EpochInfo, StepInfo, TrainState, validated
 from flowinv.training.update import finish_epoch
 
-__all__ = ["EpochParts", "make_chunk", "make_stepper"]
+__all__ = ["EpochParts", "make_chunk", "make_stepper", "run_epoch"]
 
 # Streams of one network's key. Steps fold their number in on top.
 _ORDER, _STEP, _VALIDATION = 0, 1, 2
@@ -72,6 +72,20 @@ def _finish(
     return finish_epoch(state, info, validation, parts.patience, parts.max_epochs)
 
 
+def run_epoch(
+    parts: EpochParts, state: TrainState, data: Any, blocks: Batch
+) -> tuple[TrainState, EpochInfo]:
+    """One epoch as a scan: pure, for programs that hold it in a loop of their own."""
+    shared = parts.source.epoch(data, _stream(state, _ORDER, state.epoch))
+
+    def body(state: TrainState, position: Array) -> tuple[TrainState, StepInfo]:
+        return _step(parts, state, data, shared, position)
+
+    positions = jnp.arange(parts.source.steps, dtype=jnp.int32)
+    state, info = jax.lax.scan(body, state, positions)
+    return _finish(parts, state, info, blocks)
+
+
 def make_chunk(
     parts: EpochParts, num_epochs: int, ensemble: bool
 ) -> Callable[[TrainState, Any, Batch], tuple[TrainState, EpochInfo]]:
@@ -87,20 +101,16 @@ def make_chunk(
         off = jnp.asarray(False)
         return state, EpochInfo(nan, nan, nan, nan, state.step, off)
 
-    def run(state: TrainState, data: Any, blocks: Batch) -> Any:
-        key = _stream(state, _ORDER, state.epoch)
-        shared = parts.source.epoch(data, key)
-
-        def body(state: TrainState, position: Array) -> tuple[TrainState, StepInfo]:
-            return _step(parts, state, data, shared, position)
-
-        positions = jnp.arange(parts.source.steps, dtype=jnp.int32)
-        state, info = jax.lax.scan(body, state, positions)
-        return _finish(parts, state, info, blocks)
-
     def chunk(state: TrainState, data: Any, blocks: Batch) -> Any:
         def body(state: TrainState, _: None) -> tuple[TrainState, EpochInfo]:
-            return jax.lax.cond(state.stopped, skip, run, state, data, blocks)
+            return jax.lax.cond(
+                state.stopped,
+                skip,
+                functools.partial(run_epoch, parts),
+                state,
+                data,
+                blocks,
+            )
 
         return jax.lax.scan(body, state, None, length=num_epochs)
 

@@ -196,7 +196,8 @@ def _split(
 ) -> tuple[Batch, Batch]:
     """Training rows as one batch, and validation rows in blocks."""
     features = estimator.features(frozen, rows.x)
-    batch = Batch(estimator.prior.to_latent(rows.theta), features, rows.valid)
+    z = estimator.prior_of(frozen).to_latent(rows.theta)
+    batch = Batch(z, features, rows.valid)
     count = len(rows.theta) - num_validation
     training = jax.tree.map(lambda leaf: leaf[:count], batch)
     return training, _blocks(jax.tree.map(lambda leaf: leaf[count:], batch))

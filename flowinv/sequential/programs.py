@@ -1,0 +1,108 @@
+"""The compiled programs of rounds: one of each kind serves all rounds and lanes."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+
+from flowinv.compiling import compiler_options
+from flowinv.sequential.fitting import prepare, train_round
+from flowinv.sequential.outcome import finish
+from flowinv.sequential.plan import NUM_DRAWS, SIMULATE, Plan
+from flowinv.sequential.proposals import Proposal, base_distance, propose
+from flowinv.sequential.rows import append
+from flowinv.sequential.state import RoundInfo, RoundsState, init_rounds
+from flowinv.types import Simulator
+
+__all__ = ["Programs", "lane_sharding", "make_programs"]
+
+
+class Programs(NamedTuple):
+    """Jitted stages; states, keys and x_obs have a leading lane axis if batched.
+
+    Attributes:
+        start: `(keys) -> state`.
+        propose: `(state, x_obs) -> Proposal`.
+        simulate: `(state, theta) -> (x, valid)`; None for host simulators.
+        append: `(state, proposal, x, valid, x_obs) -> (state, distance)`, donates.
+        fit: `(state, distance, x_obs) -> (state, info)`.
+    """
+
+    start: Callable[[Array], RoundsState]
+    propose: Callable[[RoundsState, Array], Proposal]
+    simulate: Callable[[RoundsState, Array], tuple[Array, Array]] | None
+    append: Callable[..., tuple[RoundsState, Array]]
+    fit: Callable[..., tuple[RoundsState, RoundInfo]]
+
+
+@functools.lru_cache(maxsize=16)
+def make_programs(
+    plan: Plan, simulator: Simulator, x_shape: tuple[int, ...], batched: bool
+) -> Programs:
+    """Compile-ready programs for one lane, or for a batch of lanes.
+
+    Equal arguments give the same programs: a second call compiles nothing.
+
+    Args:
+        plan: what is static.
+        simulator: with `simulate(key, theta)` it becomes a program as well.
+        x_shape: shape of one observation.
+        batched: vmap every stage over a leading lane axis.
+    """
+    quick = compiler_options(once=True)
+
+    def program(stage: Callable, options: Any, donate: tuple[int, ...] = ()) -> Any:
+        stage = jax.vmap(stage) if batched else stage
+        return jax.jit(stage, donate_argnums=donate, compiler_options=options)
+
+    def simulate(state: RoundsState, theta: Array) -> tuple[Array, Array]:
+        own = plan.round_key(state, SIMULATE)
+        rows = jnp.arange(len(theta), dtype=jnp.int32)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(own, rows)
+        x = jax.vmap(simulator.simulate)(keys, theta)
+        return x, jnp.isfinite(x).reshape(len(theta), -1).all(-1)
+
+    def put(
+        state: RoundsState, proposal: Proposal, x: Array, valid: Array, x_obs: Array
+    ) -> tuple[RoundsState, Array]:
+        distance = base_distance(plan, state, x_obs, proposal.theta)
+        return append(plan, state, proposal, x, valid), distance
+
+    def start(key: Array) -> RoundsState:
+        return init_rounds(
+            key, plan.estimator, plan.config, x_shape, NUM_DRAWS, plan.is_cut
+        )
+
+    # Three programs, so that only training is compiled for speed.
+    prepared = program(functools.partial(prepare, plan), quick)
+    trained = program(functools.partial(train_round, plan), compiler_options())
+    finished = program(functools.partial(finish, plan), quick)
+
+    def fit(
+        state: RoundsState, distance: Array, x_obs: Array
+    ) -> tuple[RoundsState, RoundInfo]:
+        ready = prepared(state)
+        return finished(state, trained(state, ready), ready, distance, x_obs)
+
+    in_jax = hasattr(simulator, "simulate")
+    return Programs(
+        program(start, quick),
+        program(functools.partial(propose, plan), quick),
+        program(simulate, quick) if in_jax else None,
+        program(put, quick, donate=(0,)),
+        fit,
+    )
+
+
+def lane_sharding(num_lanes: int) -> NamedSharding | None:
+    """Lanes spread over all devices, None if there is one or lanes do not divide."""
+    devices = jax.devices()
+    if len(devices) == 1 or num_lanes % len(devices):
+        return None
+    return NamedSharding(
+        jax.make_mesh((len(devices),), ("lane",)), PartitionSpec("lane")
+    )

@@ -1,0 +1,349 @@
+"""Rounds from the host: propose, simulate, append, fit, for every lane.
+
+Lanes are observations, or seeds of one. On an accelerator they run as one vmapped
+program, sharded over devices; on a CPU, whose small programs gain nothing from it, as
+single programs on threads, one for each core.
+"""
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from flowinv.checks import check_at_least, fail
+from flowinv.data.standardise import fit_statistics, resolve_scaling
+from flowinv.flows.estimator import Estimator
+from flowinv.posteriors.direct import Posterior
+from flowinv.priors.cut import check_cuttable
+from flowinv.sequential.config import APT, RoundsConfig
+from flowinv.sequential.plan import SIMULATE, Plan
+from flowinv.sequential.programs import Programs, lane_sharding, make_programs
+from flowinv.sequential.proposals import KS_LIMIT
+from flowinv.sequential.state import RoundInfo, RoundsState, empty_info
+from flowinv.training.checkpoint import Checkpoints, fingerprint
+from flowinv.training.loop import Interrupted
+from flowinv.types import Simulator
+
+__all__ = ["Rounds", "run_rounds"]
+
+History = list[RoundInfo]
+
+
+class Rounds(NamedTuple):
+    """Finished rounds.
+
+    Attributes:
+        posteriors: one for each lane.
+        history: one `RoundInfo` of numpy arrays for each lane, round axis leading.
+        states: final state of each lane: all rows with their proposals.
+    """
+
+    posteriors: tuple[Posterior, ...]
+    history: tuple[RoundInfo, ...]
+    states: tuple[RoundsState, ...]
+
+    @property
+    def posterior(self) -> Posterior:
+        """Posterior of the only lane.
+
+        Raises:
+            ValueError: for several lanes.
+        """
+        if len(self.posteriors) != 1:
+            fail("rounds", "of one lane", len(self.posteriors), "Use posteriors.")
+        return self.posteriors[0]
+
+
+def run_rounds(
+    key: Array,
+    estimator: Estimator,
+    simulator: Simulator,
+    x_obs: ArrayLike,
+    config: RoundsConfig,
+    *,
+    lanes_per_call: int | None = None,
+    folder: str | Path | None = None,
+    progress: Callable[[int, RoundInfo], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Rounds:
+    """Infer theta of one observation, or of several at once, in rounds.
+
+    Args:
+        key: typed key; lane i uses fold_in(key, i). Or one key per lane.
+        estimator: what is trained in every round.
+        simulator: jit-able, or a host simulator with `simulate_batch`.
+        x_obs: observations, `x_shape` or `[lanes, *x_shape]`.
+        config: `APT(...)` or `Truncated(...)`.
+        lanes_per_call: lanes in one vmapped program; by default one on a CPU and all
+            on an accelerator. Memory grows with it: per lane about 8 bytes for every
+            number of x of all rounds, and as much again for the features.
+        folder: where a checkpoint goes after each round; an earlier run's is continued
+            to the same numbers. None keeps none.
+        progress: called with the lane and its `RoundInfo` after each round; from
+            several threads in turn, never at once.
+        should_stop: asked after each round; True raises `Interrupted`.
+
+    Returns:
+        Posteriors, history and rows of all lanes.
+
+    Raises:
+        ValueError: a config out of range, an x_obs of another shape or not finite, a
+            prior that cannot be cut, simulations that fail after the first round of
+            APT, rows that do not come from their proposal.
+        Interrupted: if `should_stop` said so.
+    """
+    config.check()
+    observed = _observations(x_obs, simulator)
+    keys = _lane_keys(key, len(observed))
+    if lanes_per_call is None:
+        on_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+        lanes_per_call = 1 if on_cpu else len(observed)
+    check_at_least("lanes_per_call", lanes_per_call, 1)
+    if Plan(estimator, config).is_cut:
+        check_cuttable(estimator.prior)
+    estimator = _resolved(keys[0], estimator, simulator)
+    plan = Plan(estimator, config)
+    batched = min(lanes_per_call, len(observed)) > 1
+    programs = make_programs(plan, simulator, tuple(simulator.x_shape), batched)
+    calls = [
+        np.arange(first, min(first + lanes_per_call, len(observed)))
+        for first in range(0, len(observed), lanes_per_call)
+    ]
+    driver = _Driver(plan, simulator, programs, batched, folder, progress, should_stop)
+    with ThreadPoolExecutor(os.cpu_count() if not batched else 1) as pool:
+        done = list(pool.map(lambda c: driver(c, keys[c], observed[c]), calls))
+    states = tuple(state for part, _ in done for state in part)
+    history = tuple(history for _, part in done for history in part)
+    posteriors = tuple(Posterior(estimator, state.variables) for state in states)
+    return Rounds(posteriors, history, states)
+
+
+class _Driver:
+    """Runs the lanes of one call from the first round, or a checkpoint, to the last."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        simulator: Any,
+        programs: Programs,
+        batched: bool,
+        folder: str | Path | None,
+        progress: Callable[[int, RoundInfo], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.plan, self.simulator, self.programs = plan, simulator, programs
+        self.batched, self.folder = batched, folder
+        self.progress, self.should_stop = progress, should_stop
+        self.lock = threading.Lock()
+
+    def __call__(
+        self, lanes: np.ndarray, keys: Array, x_obs: Array
+    ) -> tuple[list[RoundsState], list[RoundInfo]]:
+        """Final states and histories of some lanes."""
+        size = len(lanes)
+        if self.batched and (sharding := lane_sharding(size)) is not None:
+            keys, x_obs = jax.device_put((keys, x_obs), sharding)
+        elif not self.batched:
+            keys, x_obs = keys[0], x_obs[0]
+        with self.lock:  # the first lane compiles, the others find the program
+            state = self.programs.start(keys)
+        store, history = self._store(lanes, keys, x_obs), []
+        if store is not None and store.latest() is not None:
+            state, history = self._restored(store, state)
+        while not bool(state.stopped.all()):
+            state, info = self._round(state, x_obs)
+            history.append(jax.tree.map(np.asarray, info))
+            if store is not None:
+                store.save(len(history), (state, history))
+            self._report(lanes, history[-1])
+            if self.should_stop is not None and self.should_stop():
+                raise Interrupted
+        if store is not None:
+            store.close()
+        return self._lanes(state, history, size)
+
+    def _round(self, state: RoundsState, x_obs: Array) -> tuple[RoundsState, RoundInfo]:
+        programs = self.programs
+        first = int(state.index.max()) == 0
+        lock = self.lock if first else _Open()
+        with lock:
+            proposal = programs.propose(state, x_obs)
+            x, valid = self._simulated(state, proposal.theta)
+            self._check_valid(state, valid, first)
+            state, distance = programs.append(state, proposal, x, valid, x_obs)
+            check_proposal(distance)
+            if first:
+                state = self._with_statistics(state)
+            return programs.fit(state, distance, x_obs)
+
+    def _simulated(self, state: RoundsState, theta: Array) -> tuple[Array, Array]:
+        if self.programs.simulate is not None:
+            return self.programs.simulate(state, theta)
+        key = self.plan.round_key
+        if not self.batched:
+            return self.simulator.simulate_batch(key(state, SIMULATE), theta)
+        keys = jax.vmap(lambda s: key(s, SIMULATE))(state)
+        rows = [
+            self.simulator.simulate_batch(k, t)
+            for k, t in zip(keys, theta, strict=True)
+        ]
+        return tuple(jnp.stack(part) for part in zip(*rows, strict=True))
+
+    def _check_valid(self, state: RoundsState, valid: Array, first: bool) -> None:
+        """Raise where failed simulations would bend the answer, or leave too few."""
+        running = ~np.asarray(state.stopped).reshape(-1)
+        good = np.asarray(valid).reshape(len(running), -1)[running]
+        failed, total = int((~good).sum()), good.size
+        if failed and not first and isinstance(self.plan.config, APT):
+            fail(
+                "simulations of rounds after the first",
+                "to succeed: leaving rows out biases the atomic loss",
+                f"{failed} of {total} failed",
+                "Use truncated rounds (method tsnpe), which may leave rows out.",
+            )
+        least = 2 * self.plan.config.train.batch_size
+        if first and good.size and good.sum(-1).min() < least:
+            fail(
+                "valid simulations in the first round",
+                f"of at least two batches, {least}",
+                int(good.sum(-1).min()),
+                "Raise num_simulations.",
+            )
+
+    def _with_statistics(self, state: RoundsState) -> RoundsState:
+        """Input statistics of the first round's rows, kept for good."""
+        scaling = self.plan.estimator.input_scaling
+        valid, x = np.asarray(state.valid), np.asarray(state.x)
+        if self.batched:
+            parts = [
+                fit_statistics(a[v], v[v], scaling)
+                for a, v in zip(x, valid, strict=True)
+            ]
+            statistics = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+        else:
+            statistics = fit_statistics(x[valid], valid[valid], scaling)
+        frozen = state.variables.frozen
+        if self.batched:  # on the devices where the rest of the state is
+            like = jax.tree.map(lambda leaf: leaf.sharding, frozen.statistics)
+            statistics = jax.device_put(statistics, like)
+        frozen = frozen._replace(statistics=statistics)
+        return state._replace(variables=state.variables._replace(frozen=frozen))
+
+    def _store(self, lanes: np.ndarray, keys: Array, x_obs: Array) -> Any:
+        if self.folder is None:
+            return None
+        plan = self.plan
+        mark = fingerprint(
+            {
+                "config": f"{type(plan.config).__name__} {plan.config}",
+                "estimator": str(plan.estimator),
+                "keys": np.asarray(jax.random.key_data(keys)).tolist(),
+                "x_obs": np.asarray(x_obs).tolist(),
+            }
+        )
+        return Checkpoints(Path(self.folder) / f"lane-{lanes[0] + 1}", mark)
+
+    def _restored(
+        self, store: Checkpoints, state: RoundsState
+    ) -> tuple[RoundsState, History]:
+        """State and history of the last finished round."""
+        like = empty_info(*state.draws.shape[-2:], state.index.shape)
+        return store.restore((state, [like] * store.latest()))
+
+    def _report(self, lanes: np.ndarray, info: RoundInfo) -> None:
+        if self.progress is None:
+            return
+        with self.lock:
+            for position, lane in enumerate(lanes):
+                own = info
+                if self.batched:
+                    own = jax.tree.map(lambda leaf, p=position: leaf[p], info)
+                self.progress(int(lane), own)
+
+    def _lanes(
+        self, state: RoundsState, history: History, size: int
+    ) -> tuple[list[RoundsState], list[RoundInfo]]:
+        """Lane by lane: state, and the rounds that it took part in."""
+        joined = jax.tree.map(lambda *leaves: np.stack(leaves), *history)
+        if not self.batched:
+            return [state], [joined]
+        states, histories = [], []
+        for lane in range(size):
+            own = jax.tree.map(lambda leaf, i=lane: leaf[i], state)
+            states.append(own)
+            taken = slice(int(own.index))
+            histories.append(
+                jax.tree.map(lambda leaf, i=lane, t=taken: leaf[t, i], joined)
+            )
+        return states, histories
+
+
+class _Open:
+    """A lock that is always open."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def check_proposal(distance: ArrayLike) -> None:
+    """Raise unless rows came from the proposal whose density they carry.
+
+    Args:
+        distance: from `base_distance`; false alarms once in 1e9 tests.
+
+    Raises:
+        ValueError: for rows of another distribution.
+    """
+    worst = float(np.max(np.asarray(distance)))
+    if not worst < KS_LIMIT:
+        fail(
+            "theta",
+            "to come from the proposal of its round",
+            f"sqrt(N) x Kolmogorov-Smirnov distance {worst:.1f} (limit {KS_LIMIT})",
+            "Append rows with the proposal that they were drawn from.",
+        )
+
+
+def _observations(x_obs: ArrayLike, simulator: Any) -> Array:
+    """Observations as `[lanes, *x_shape]`, checked."""
+    x_obs, shape = np.asarray(x_obs, np.float32), tuple(simulator.x_shape)
+    if x_obs.shape == shape:
+        x_obs = x_obs[None]
+    if x_obs.shape[1:] != shape or not len(x_obs):
+        fail("x_obs", f"with shape {shape} or (lanes, *{shape})", x_obs.shape)
+    if not np.isfinite(x_obs).all():
+        fail("x_obs", "to be finite", "NaN or infinity")
+    return jnp.asarray(x_obs)
+
+
+def _lane_keys(key: Array, num_lanes: int) -> Array:
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_lanes))
+    if key.shape != (num_lanes,):
+        fail("keys", f"one for each of {num_lanes} lanes", key.shape)
+    return key
+
+
+def _resolved(key: Array, estimator: Estimator, simulator: Any) -> Estimator:
+    """The estimator with `auto` scaling replaced by what prior rows ask for."""
+    if estimator.input_scaling != "auto":
+        return estimator
+    theta = estimator.prior.sample(key, 200)
+    if hasattr(simulator, "simulate"):
+        x = jax.jit(jax.vmap(simulator.simulate))(jax.random.split(key, 200), theta)
+    else:
+        x, _ = simulator.simulate_batch(key, theta)
+    x = np.asarray(x)
+    valid = np.isfinite(x).reshape(len(x), -1).all(-1)
+    scaling = resolve_scaling(x, valid)
+    return dataclasses.replace(estimator, input_scaling=scaling)

@@ -1,0 +1,100 @@
+"""A linear-Gaussian problem small enough for rounds within seconds."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowinv.flows.coupling import CINN
+from flowinv.flows.estimator import Estimator
+from flowinv.priors.latent import normal, uniform
+from flowinv.sequential import APT, Truncated
+from flowinv.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """x = theta + 0.1 noise in two dimensions; a share of the runs may fail."""
+
+    failing: float = 0.0
+    noise = 0.1
+
+    @property
+    def x_shape(self):
+        return (2,)
+
+    def simulate(self, key, theta):
+        key_noise, key_fail = jax.random.split(key)
+        x = theta + self.noise * jax.random.normal(key_noise, (2,))
+        return jnp.where(jax.random.uniform(key_fail) < self.failing, jnp.nan, x)
+
+
+def posterior_of(prior_sd, x):
+    """Mean and sd of theta given x under N(0, prior_sd^2)."""
+    precision = 1 / prior_sd**2 + 1 / Shift.noise**2
+    return np.asarray(x) / Shift.noise**2 / precision, precision**-0.5
+
+
+@pytest.fixture(scope="session")
+def simulator():
+    return Shift()
+
+
+@pytest.fixture(scope="session")
+def failing():
+    return Shift(failing=0.1)
+
+
+@pytest.fixture(scope="session")
+def normal_prior():
+    return normal([0.0, 0.0], [1.0, 1.0])
+
+
+@pytest.fixture(scope="session")
+def box_prior():
+    return uniform([-1.0, -1.0], [1.0, 1.0])
+
+
+@pytest.fixture(scope="session")
+def make_estimator():
+    def make(prior):
+        flow = CINN(num_layers=2, hidden=(16,), head_hidden=(16,))
+        return Estimator(prior, flow, input_scaling="none")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def estimator(make_estimator, normal_prior):
+    return make_estimator(normal_prior)
+
+
+# Few steps: what the small tests ask for is independent of the fit.
+QUICK = TrainConfig(
+    batch_size=64, max_epochs=2, steps_per_epoch=5, warmup_steps=2, patience=0
+)
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Configs of all methods, two rounds of 300 with ten steps."""
+
+    def make(name, **fields):
+        fields = {"num_rounds": 2, "num_simulations": 300, "train": QUICK, **fields}
+        if name == "hybrid":
+            return APT(truncated_rounds=1, **fields)
+        if name == "apt":
+            return APT(**fields)
+        return Truncated(region=name, **fields)
+
+    return make
+
+
+METHODS = ("box", "hdr", "apt", "hybrid")
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return request.param

@@ -1,0 +1,116 @@
+"""Proposals: their densities, and rows that do not come from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowinv.posteriors.direct import Posterior
+from flowinv.priors.cut import Box
+from flowinv.sequential.plan import NUM_DRAWS, Plan
+from flowinv.sequential.proposals import KS_LIMIT, base_distance, propose
+from flowinv.sequential.run import check_proposal
+from flowinv.sequential.state import init_rounds
+
+X_OBS = jnp.asarray([0.3, -0.6])
+
+
+@pytest.fixture(scope="module")
+def later(estimator, quick):
+    """Plan and a state in round 1, with a box and a network that is not the prior."""
+
+    def make(name):
+        config = quick(name)
+        plan = Plan(estimator, config)
+        state = init_rounds(
+            jax.random.key(0), estimator, config, (2,), NUM_DRAWS, plan.is_cut
+        )
+        box = Box(jnp.asarray([0.0, -1.0]), jnp.asarray([0.6, -0.3]))
+        boxes = jax.tree.map(lambda e, b: e.at[1:].set(b), state.boxes, box)
+        variables = state.variables
+        if plan.is_cut:
+            variables = variables._replace(frozen=variables.frozen._replace(box=box))
+        # The affine head's last bias: one sd to the side, a third of the width.
+        params = jax.tree.map(lambda leaf: leaf, variables.params)
+        params["flow"]["head"]["Dense_1"]["bias"] = jnp.asarray([1.0, -1.0, -1.0, -1.0])
+        variables = variables._replace(params=params)
+        return plan, state._replace(
+            index=jnp.int32(1), boxes=boxes, variables=variables
+        )
+
+    return make
+
+
+def test_density_of_each_proposal(later, method):
+    """The stored log density is that of the distribution the rows came from."""
+    plan, state = later(method)
+    if method == "hdr":
+        state = _with_level(plan, state)
+    rows = propose(plan, state, X_OBS)
+    assert rows.theta.shape == (300, 2)
+    if method == "box":
+        low, high = plan.box(state, 1)
+        assert bool(((rows.theta > low) & (rows.theta < high)).all())
+        from scipy import stats
+
+        truncated = stats.truncnorm.logpdf(np.asarray(rows.theta), low, high).sum(-1)
+        np.testing.assert_allclose(rows.log_prob, truncated, atol=1e-3)
+    elif method == "hdr":
+        # Prior density up to one constant, the mass of the region.
+        gap = np.asarray(rows.log_prob - plan.estimator.prior.log_prob(rows.theta))
+        np.testing.assert_allclose(gap, gap[0], atol=1e-4)
+        assert gap[0] > 0
+    else:
+        posterior = Posterior(plan.estimator, state.variables)
+        expected = posterior.log_prob(rows.theta[None], X_OBS[None])[0]
+        np.testing.assert_allclose(rows.log_prob, expected, atol=2e-3)
+
+
+def _with_level(plan, state):
+    """The region of the posterior's upper 80 %."""
+    z = plan.draws(jax.random.key(1), state.variables, X_OBS, 4_000)
+    level = jnp.quantile(plan.log_q(state.variables, z, X_OBS), 0.2)
+    return state._replace(threshold=level)
+
+
+def test_highest_density_region_holds_prior_draws(later):
+    """Inside the region the rows are distributed as the prior: chi-square on a grid.
+
+    The network is a Gaussian; false-alarm rate 1e-3, fixed seed.
+    """
+    from scipy import stats
+
+    plan, state = later("hdr")
+    state = _with_level(plan, state)
+    level = state.threshold
+    rows = propose(plan, state, X_OBS)
+    log_q = plan.log_q(state.variables, rows.theta, X_OBS)  # theta is z: N(0, I) prior
+    assert float((log_q >= level - 1e-4).mean()) == 1.0
+    prior = jax.random.normal(jax.random.key(2), (200_000, 2))
+    prior = prior[plan.log_q(state.variables, prior, X_OBS) >= level]
+    edges = np.quantile(prior[:, 0], np.linspace(0, 1, 7)[1:-1])
+    counts = np.bincount(np.digitize(rows.theta[:, 0], edges), minlength=6)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["box", "apt", "hybrid"])
+def test_rows_from_elsewhere_are_noticed(later, name):
+    """Prior rows passed off as the proposal's, and the other way round."""
+    plan, state = later(name)
+    own = propose(plan, state, X_OBS).theta
+    distance = base_distance(plan, state, X_OBS, own)
+    assert float(distance) < KS_LIMIT
+    check_proposal(distance)
+    prior = plan.estimator.prior.sample(jax.random.key(3), 300)
+    with pytest.raises(ValueError, match="theta to come from the proposal"):
+        check_proposal(base_distance(plan, state, X_OBS, prior))
+    if name == "apt":
+        return  # before the first round the network is the prior
+    first = state._replace(index=jnp.int32(0))
+    with pytest.raises(ValueError, match="Kolmogorov-Smirnov"):
+        check_proposal(base_distance(plan, first, X_OBS, own))
+
+
+def test_nan_is_no_proposal():
+    with pytest.raises(ValueError, match="theta to come from"):
+        check_proposal(np.nan)

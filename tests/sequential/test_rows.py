@@ -1,0 +1,116 @@
+"""Rows in buffers: packing, batches, and which of them may be used."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from flowinv.losses.npe import Batch
+from flowinv.priors.cut import Box, CutPrior
+from flowinv.sequential.plan import NUM_DRAWS, Plan
+from flowinv.sequential.proposals import Proposal
+from flowinv.sequential.rows import append, held_out, packed, partial_source, usable
+from flowinv.sequential.state import init_rounds
+
+
+def test_packed_rows_take_turns():
+    mask = jnp.asarray([False, True, True, False, True])
+    rows, count = packed(mask, 7)
+    assert int(count) == 3
+    assert rows.tolist() == [1, 2, 4, 1, 2, 4, 1]
+
+
+@pytest.mark.parametrize("count", [8, 20, 50])
+def test_batches_hold_no_row_twice_and_all_rows_in_turn(count):
+    rows = Batch(jnp.arange(50.0)[:, None], None, jnp.ones(50, bool))
+    source = partial_source(rows, jnp.int32(count), 8, 5)
+    order = source.epoch(rows, jax.random.key(0))
+    seen = []
+    for position in range(5):
+        batch = source.batch(rows, order, jax.random.key(1), jnp.int32(position))
+        numbers = batch.z[:, 0].astype(int).tolist()
+        assert len(set(numbers)) == 8
+        assert max(numbers) < count
+        seen += numbers
+    often = np.bincount(seen, minlength=count)
+    assert often.max() - often.min() <= 1
+    other = source.epoch(rows, jax.random.key(5))
+    assert not np.array_equal(order[:count], other[:count])
+
+
+def start(estimator, config):
+    plan = Plan(estimator, config)
+    state = init_rounds(
+        jax.random.key(0), estimator, config, (2,), NUM_DRAWS, plan.is_cut
+    )
+    return plan, state
+
+
+def put(plan, state, box, key, valid=None):
+    """Rows of the prior cut to `box` as the next round."""
+    prior = CutPrior(plan.estimator.prior, box)
+    boxes = jax.tree.map(
+        lambda edges, edge: edges.at[state.index].set(edge), state.boxes, box
+    )
+    count = plan.config.num_simulations
+    theta = prior.from_latent(prior.sample_latent(key, count))
+    valid = jnp.ones(count, bool) if valid is None else valid
+    rows = Proposal(theta, prior.log_prob(theta))
+    state = append(plan, state._replace(boxes=boxes), rows, theta, valid)
+    return state._replace(index=state.index + 1)
+
+
+def small(half):
+    return Box(jnp.full(2, -half), jnp.full(2, half))
+
+
+def test_rows_inside_a_nested_box_are_the_cut_prior(estimator, quick):
+    """KS of reused rows in the cut latent, fixed seeds; false-alarm rate 1e-3 each."""
+    plan, state = start(estimator, quick("box", num_rounds=4, num_simulations=2_000))
+    for round_index, half in enumerate((6.0, 1.0, 0.7)):
+        state = put(plan, state, small(half), jax.random.key(round_index))
+    state = state._replace(index=jnp.int32(2))
+    use = np.asarray(usable(plan, state))
+    box = plan.box(state, state.index)
+    assert use[4_000:6_000].all()
+    assert 0.2 < use[:2_000].mean() < 0.35  # 0.516^2 of the prior
+    assert not use[6_000:].any()
+    w = np.asarray(CutPrior(estimator.prior, box).to_latent(state.theta))[use]
+    for column in w.T:
+        assert stats.kstest(column, "norm").pvalue > 1e-3
+
+
+def test_rows_of_a_smaller_box_are_left_out_when_it_grows(estimator, quick):
+    plan, state = start(estimator, quick("box", num_rounds=4))
+    for round_index, half in enumerate((6.0, 0.5, 1.0)):
+        state = put(plan, state, small(half), jax.random.key(round_index))
+    use = np.asarray(usable(plan, state._replace(index=jnp.int32(2))))
+    assert use[:300].any()
+    assert not use[300:600].any()
+    assert use[600:900].all()
+
+
+def test_failed_rows_and_prior_rows(estimator, quick):
+    plan, state = start(estimator, quick("apt", keep_prior_rows=False))
+    valid = jnp.arange(300) % 3 > 0
+    for round_index in range(2):
+        state = put(plan, state, small(6.0), jax.random.key(round_index), valid)
+    first = np.asarray(usable(plan, state._replace(index=jnp.int32(0))))
+    np.testing.assert_array_equal(first[:300], valid)
+    later = np.asarray(usable(plan, state._replace(index=jnp.int32(1))))
+    assert not later[:300].any()
+    np.testing.assert_array_equal(later[300:], valid)
+
+
+def test_held_out_rows_are_a_tenth_of_each_round():
+    assert held_out(600).reshape(2, 300).mean(1).tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_a_stopped_lane_keeps_its_rows(estimator, quick):
+    plan, state = start(estimator, quick("box"))
+    state = put(plan, state, small(6.0), jax.random.key(0))
+    frozen = state._replace(stopped=jnp.asarray(True))
+    after = put(plan, frozen, small(6.0), jax.random.key(1))
+    np.testing.assert_array_equal(after.theta, state.theta)
+    np.testing.assert_array_equal(after.round, state.round)

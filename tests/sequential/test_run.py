@@ -1,0 +1,233 @@
+"""Rounds from start to end: lanes, traces, resume, failures, bad input."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowinv.sequential import APT, Truncated, fitting, run_rounds
+from flowinv.training.loop import Interrupted
+
+KEY = jax.random.key(3)
+X_OBS = np.array([[0.3, -0.6], [0.0, 0.9], [-1.2, 0.1]], np.float32)
+
+
+def assert_same(one, two):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_method_runs_and_reports(estimator, simulator, quick, method):
+    seen = []
+    done = run_rounds(
+        KEY,
+        estimator,
+        simulator,
+        X_OBS[0],
+        quick(method),
+        progress=lambda lane, info: seen.append((lane, int(info.round))),
+    )
+    assert seen == [(0, 0), (0, 1)]
+    (history,) = done.history
+    assert history.round.tolist() == [0, 1]
+    assert history.num_failed.tolist() == [0, 0]
+    assert history.steps.tolist() == [10, 10]
+    for name in ("validation_loss", "mass_outside", "distance", "mean", "sd"):
+        assert np.isfinite(getattr(history, name)).all(), name
+    assert (history.sample_efficiency > 0).all()
+    assert (history.sample_efficiency <= 1).all()
+    state = done.states[0]
+    assert np.isfinite(state.log_proposal).all()
+    assert state.round.tolist() == [0] * 300 + [1] * 300
+    theta = done.posterior.sample(jax.random.key(0), X_OBS[0], 100)
+    assert bool(estimator.prior.contains(theta).all())
+
+
+def test_training_is_traced_once_for_all_rounds_and_lanes(
+    estimator, simulator, quick, monkeypatch
+):
+    chex.clear_trace_counter()
+    # jax traces the loss once for the step and once for validation.
+    traced = chex.assert_max_traces(fitting.npe_loss, n=2)
+    monkeypatch.setattr(fitting, "npe_loss", traced)
+    run_rounds(KEY, estimator, simulator, X_OBS, quick("box", num_rounds=3))
+
+
+def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
+    """Bitwise one lane per call; as one vmapped program to 1e-5 of the prior's sd.
+
+    Ten steps: rounding has not been amplified by training yet. But where a network
+    proposes, the second round's rows carry the rounding of the first: 3e-4.
+    """
+    config = quick(method)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(3))
+    together = run_rounds(KEY, estimator, simulator, X_OBS, config, lanes_per_call=1)
+    batched = run_rounds(KEY, estimator, simulator, X_OBS, config, lanes_per_call=3)
+    for lane in range(3):
+        single = run_rounds(
+            keys[lane : lane + 1], estimator, simulator, X_OBS[lane], config
+        )
+        assert_same(single.states[0], together.states[lane])
+        np.testing.assert_allclose(
+            batched.states[lane].theta[:300], single.states[0].theta[:300], atol=1e-5
+        )
+        for name in ("mean", "sd"):
+            np.testing.assert_allclose(
+                getattr(batched.history[lane], name),
+                getattr(single.history[0], name),
+                atol=1e-5 if method == "box" else 3e-4,
+            )
+
+
+def test_lanes_finish_on_their_own(estimator, simulator, quick):
+    """A converged lane keeps its state while the others go on."""
+    config = quick("box", num_rounds=5)
+    free = run_rounds(KEY, estimator, simulator, X_OBS, config, lanes_per_call=3)
+    # Distances of rounds 1 to 3: a stop after the fifth round would be no early one.
+    moved = np.array([history.distance[1:4] for history in free.history])
+    # Between the lanes' smallest movements: some converge, some do not.
+    lowest = np.sort(moved.min(1))
+    limit = float(lowest[:2].mean())
+    config = dataclasses.replace(config, stop_when_converged=limit)
+    done = run_rounds(KEY, estimator, simulator, X_OBS, config, lanes_per_call=3)
+    rounds = [len(history.round) for history in done.history]
+    expected = [
+        2 + int(np.argmax(row < limit)) if (row < limit).any() else 5 for row in moved
+    ]
+    assert rounds == expected
+    assert min(rounds) < 5
+    assert max(rounds) == 5
+    for lane, count in enumerate(rounds):
+        state = done.states[lane]
+        assert int(state.index) == count
+        assert int((state.round >= 0).sum()) == 300 * count
+
+
+def test_interrupted_and_resumed_is_bitwise(
+    estimator, simulator, quick, method, tmp_path
+):
+    config = quick(method, num_rounds=3)
+    unbroken = run_rounds(KEY, estimator, simulator, X_OBS[0], config)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 2
+
+    with pytest.raises(Interrupted):
+        run_rounds(
+            KEY,
+            estimator,
+            simulator,
+            X_OBS[0],
+            config,
+            folder=tmp_path,
+            should_stop=stop,
+        )
+    seen = []
+    resumed = run_rounds(
+        KEY,
+        estimator,
+        simulator,
+        X_OBS[0],
+        config,
+        folder=tmp_path,
+        progress=lambda lane, info: seen.append(int(info.round)),
+    )
+    assert seen == [2]
+    assert_same(resumed.states, unbroken.states)
+    assert_same(resumed.history, unbroken.history)
+    with pytest.raises(ValueError, match="to come from this config"):
+        run_rounds(
+            jax.random.key(9), estimator, simulator, X_OBS[0], config, folder=tmp_path
+        )
+
+
+def test_failed_simulations_are_left_out_or_refused(estimator, failing, quick):
+    done = run_rounds(KEY, estimator, failing, X_OBS[0], quick("box"))
+    failed = done.history[0].num_failed
+    assert (failed > 10).all()
+    assert (failed < 60).all()
+    state = done.states[0]
+    assert int((~state.valid).sum()) == failed.sum()
+    assert np.isfinite(state.x).all()
+    with pytest.raises(ValueError, match=r"rounds after the first.*of 300 failed"):
+        run_rounds(KEY, estimator, failing, X_OBS[0], quick("apt"))
+
+
+class Host:
+    """The same simulator, called from the host with numpy."""
+
+    x_shape = (2,)
+
+    def __init__(self):
+        self.calls = []
+
+    def simulate_batch(self, key, theta):
+        self.calls.append(np.shape(theta))
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        x = np.asarray(theta) + 0.1 * rng.normal(size=np.shape(theta))
+        return x.astype(np.float32), np.ones(len(x), bool)
+
+
+@pytest.mark.parametrize("lanes_per_call", [1, 3])
+def test_host_simulators(estimator, quick, lanes_per_call):
+    host = Host()
+    done = run_rounds(
+        KEY, estimator, host, X_OBS, quick("box"), lanes_per_call=lanes_per_call
+    )
+    assert host.calls == [(300, 2)] * 6
+    state = done.states[1]
+    spread = np.std(np.asarray(state.x - state.theta))
+    assert 0.08 < spread < 0.12
+
+
+BAD = [
+    (Truncated(num_rounds=0), "num_rounds of at least 1; got 0"),
+    (Truncated(num_simulations=10), "num_simulations of at least 100; got 10"),
+    (Truncated(num_simulations=200), "batch_size of at most half a round's 200"),
+    (Truncated(region="ball"), "region to be one of box, hdr; got 'ball'"),
+    (Truncated(epsilon=0.0), "epsilon above 0; got 0.0"),
+    (Truncated(epsilon=0.5), "epsilon of at most 0.1; got 0.5"),
+    (Truncated(margin=-0.1), "margin above 0; got -0.1"),
+    (Truncated(stop_when_converged=-1.0), "stop_when_converged of at least 0"),
+    (APT(num_atoms=1), "num_atoms of at least 2; got 1"),
+    (APT(num_atoms=500), "num_atoms of at most the batch's 128 rows; got 500"),
+    (APT(num_atoms="many"), "num_atoms to be a number or 'all'; got 'many'"),
+    (APT(truncated_rounds=10), "truncated_rounds from 0 to 9; got 10"),
+    (APT(combined=True, keep_prior_rows=False), "combined with keep_prior_rows"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), BAD)
+def test_bad_configs(estimator, simulator, config, message):
+    with pytest.raises(ValueError, match=message):
+        run_rounds(KEY, estimator, simulator, X_OBS[0], config)
+
+
+@pytest.mark.parametrize(
+    ("x_obs", "message"),
+    [
+        (np.zeros(3), r"x_obs with shape \(2,\) or"),
+        (np.zeros((0, 2)), r"x_obs with shape"),
+        (np.array([0.0, np.nan]), "x_obs to be finite"),
+    ],
+)
+def test_bad_observations(estimator, simulator, quick, x_obs, message):
+    with pytest.raises(ValueError, match=message):
+        run_rounds(KEY, estimator, simulator, x_obs, quick("box"))
+
+
+def test_a_prior_that_cannot_be_cut(make_estimator, simulator, quick):
+    import numpyro.distributions as dist
+
+    from flowinv.priors import independent
+
+    prior = independent({"a": dist.VonMises(0.0, 2.0), "b": dist.Normal()})
+    with pytest.raises(ValueError, match="prior of truncated rounds"):
+        run_rounds(KEY, make_estimator(prior), simulator, X_OBS[0], quick("box"))
