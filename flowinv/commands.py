@@ -37,7 +37,8 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
             )
             return stop.exit_code
     for name in config.flow:
-        print(f"{name}: {_one_line(name, metrics)}")
+        if words := _one_line(name, metrics):
+            print(f"{name}: {words}")
     print(f"metrics: {folder / 'metrics.json'}\nreport: {folder / 'report.html'}")
     return 0
 

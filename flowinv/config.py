@@ -12,9 +12,9 @@ from flowinv.flows.description import EMBEDDINGS, FLOWS, SUMMARIES
 from flowinv.networks.activation import ACTIVATIONS
 from flowinv.training.config import TrainConfig
 
-__all__ = ["METHODS", "EvaluateConfig", "NetworkConfig", "RunConfig"]
+__all__ = ["METHODS", "EvaluateConfig", "NetworkConfig", "RoundsSettings", "RunConfig"]
 
-METHODS = ("npe",)
+METHODS = ("npe", "tsnpe", "apt")
 FRESH = "fresh"
 SCALINGS = ("task", "auto", "none", "root", "asinh", "log")
 
@@ -105,19 +105,57 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class RoundsSettings:
+    """Sequential rounds, for the methods apt and tsnpe.
+
+    Attributes:
+        num_rounds: rounds for each observation.
+        seeds: independent repetitions of every observation.
+        region: tsnpe cuts the prior to a box or to the highest-density region (hdr).
+        margin: a box is widened on each side by this share of its width.
+        num_atoms: atoms of apt's loss, or "all" rows of the batch.
+        combined: apt adds the plain loss on the first round's rows.
+        truncated_rounds: apt's first rounds that draw from a box instead.
+        warm_start: each round goes on with the last one's network.
+        stop_when_converged: end when the posterior moves by less (in its sds); 0 never.
+        lanes_per_call: observations in one compiled call; 0 lets the device decide.
+    """
+
+    num_rounds: int = 10
+    seeds: int = 1
+    region: str = "box"
+    margin: float = 0.15
+    num_atoms: int | str = 10
+    combined: bool = False
+    truncated_rounds: int = 0
+    warm_start: bool = False
+    stop_when_converged: float = 0.0
+    lanes_per_call: int = 0
+
+    def check(self) -> None:
+        """Raise one line for what the methods do not check themselves."""
+        check_at_least("seeds", self.seeds, 1)
+        check_at_least("lanes_per_call", self.lanes_per_call, 0)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One experiment.
 
     Attributes:
         task: task name with options, such as "beam_profile:prior=slides,points=100".
-        method: npe.
+        method: npe (one network for all observations), or in rounds for each: tsnpe
+            (truncated proposals) or apt (atomic proposals).
         flow: one or more of cinn, spline, maf, spline-ar; each is trained and shown.
-        num_simulations: a number (a fixed set, as a text) or "fresh".
+        num_simulations: a number (a fixed set, as a text) or "fresh"; in rounds the
+            number of each round, 1,000 for "fresh".
         seed: seed of everything.
         out: folder of the run; "" takes runs/<task>-<flows>.
-        x: a scan file to answer in the report as well.
-        network: flow and embedding.
-        train: how to train.
+        x: a scan file to answer in the report as well; in rounds, instead of the
+            task's observations.
+        network: flow and embedding; unless changed, rounds take 5 layers of 50 units.
+        train: how to train; unless changed, rounds take 1,000 steps of 128 rows.
+        rounds: how rounds run.
         evaluate: what to measure.
     """
 
@@ -130,7 +168,13 @@ class RunConfig:
     x: str = ""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    rounds: RoundsSettings = field(default_factory=RoundsSettings)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the method works in rounds."""
+        return self.method != "npe"
 
     @property
     def fresh(self) -> bool:
@@ -158,7 +202,12 @@ class RunConfig:
         self.network.check()
         self.train.check()
         self.evaluate.check()
-        self._check_batches()
+        self.rounds.check()
+        if self.sequential:
+            if not (self.x or self.evaluate.observations):
+                fail("observations", "to name one to infer in rounds", "none")
+        else:
+            self._check_batches()
 
     def _check_batches(self) -> None:
         if self.fresh:

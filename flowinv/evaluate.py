@@ -1,5 +1,6 @@
 """What is measured about a posterior: held-out simulations and known answers."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -269,6 +270,15 @@ def flat_metrics(name: str, names: Sequence[str], model: ModelResult) -> dict[st
                 per_parameter(f"{where}/{what}", value)
             else:
                 flat[f"{name}/{where}/{what}"] = float(value)
+    for label, trace in model.rounds.items():
+        where = label.replace(" ", "_")
+        for field in dataclasses.fields(trace):
+            values = np.asarray(getattr(trace, field.name))
+            if values.ndim == 1 and np.isfinite(values).all():
+                for index, value in enumerate(values):
+                    flat[f"{name}/{where}/round_{index + 1}/{field.name}"] = float(
+                        value
+                    )
     _add_means(name, model, flat)
     return json.loads(json.dumps(flat))
 

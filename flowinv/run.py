@@ -25,6 +25,12 @@ from flowinv.config import RunConfig
 from flowinv.data.simulate import simulate
 from flowinv.data.store import num_rows, read_dataset, write_dataset
 from flowinv.flows.estimator import Estimator
+from flowinv.infer_rounds import (
+    check_rounds,
+    infer_in_rounds,
+    rounds_config,
+    rounds_network,
+)
 from flowinv.posteriors.direct import Posterior
 from flowinv.posteriors.model_files import load, save
 from flowinv.report.content import (
@@ -74,6 +80,14 @@ def run(
     key_simulate, key_train, key_evaluate, key_observe = (
         jax.random.fold_in(root, stream) for stream in range(4)
     )
+    if config.sequential:
+        observed = _to_infer(config, task, key_observe, scans, watch)
+        results, posteriors = infer_in_rounds(
+            config, task, observed, key_train, folder, watch, should_stop
+        )
+        return _finished(
+            config, task, results, posteriors, observed, began, folder, watch
+        )
     data = _data(config, task, key_simulate, folder, watch)
     watch.note("exact posteriors of the observations")
     observed = evaluate.observations(key_observe, task, config.evaluate) + scans
@@ -87,6 +101,34 @@ def run(
         results[name] = _measure(
             config, task, posterior, history, facts, observed, key_evaluate, watch
         )
+    return _finished(config, task, results, posteriors, observed, began, folder, watch)
+
+
+def _to_infer(
+    config: RunConfig,
+    task: Task,
+    key: jax.Array,
+    scans: tuple[Observation, ...],
+    watch: Watch,
+) -> tuple[Observation, ...]:
+    """What rounds are run for: the user's scans, or the task's observations."""
+    if scans:
+        return scans
+    watch.note("exact posteriors of the observations")
+    return evaluate.observations(key, task, config.evaluate)
+
+
+def _finished(
+    config: RunConfig,
+    task: Task,
+    results: dict[str, ModelResult],
+    posteriors: dict[str, Posterior],
+    observed: tuple[Observation, ...],
+    began: float,
+    folder: Path,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Save the best model, write metrics and page, and return the metrics."""
     best = min(results, key=lambda n: float(results[n].facts["validation loss"]))
     shutil.rmtree(folder / "model", ignore_errors=True)
     save(folder / "model", posteriors[best])
@@ -134,9 +176,11 @@ def _checked(
     """Everything a bad setting, file or index could break, before the long work."""
     config.check()
     task = get_task(config.task)
-    estimators = {
-        name: build_estimator(task, name, config.network) for name in config.flow
-    }
+    network = config.network
+    if config.sequential:
+        check_rounds(config)
+        network = rounds_network(config)
+    estimators = {name: build_estimator(task, name, network) for name in config.flow}
     for estimator in estimators.values():
         # Traced only: a network that cannot read this x answers now.
         shape = task.simulator.x_shape
@@ -308,7 +352,10 @@ def _versions() -> dict[str, str]:
 def _facts(config: RunConfig, seconds: float) -> dict[str, str]:
     device = jax.devices()[0]
     simulations = config.num_simulations
-    if config.fresh:
+    if config.sequential:
+        each = rounds_config(config).num_simulations
+        simulations = f"{each:,} in each of {config.rounds.num_rounds} rounds"
+    elif config.fresh:
         drawn = config.train.num_steps * config.train.batch_size
         simulations = f"fresh at every step ({drawn:,} per flow)"
     return {

@@ -21,12 +21,13 @@ __all__ = [
     "ModelResult",
     "Observation",
     "ReportContent",
+    "RoundsTrace",
     "ScanLayout",
     "load_content",
     "save_content",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the saved form; raised whenever a field changes its meaning."""
 
 
@@ -106,6 +107,33 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class RoundsTrace:
+    """How one observation was inferred in rounds; arrays over R rounds.
+
+    Attributes:
+        num_simulations: simulations so far, `[R]`.
+        num_used: rows that the round's network learned from, `[R]`.
+        mass_outside: share of the posterior outside the last region, `[R]`.
+        sample_efficiency: effective share of the round's rows, `[R]`.
+        distance: how far the posterior moved, in its sds, `[R]`.
+        validation_loss: nats, `[R]`.
+        mean: posterior mean, `[R, D]`.
+        sd: posterior sd, `[R, D]`.
+        c2st_forest: against the exact posterior, NaN where unknown, `[R]`.
+    """
+
+    num_simulations: np.ndarray
+    num_used: np.ndarray
+    mass_outside: np.ndarray
+    sample_efficiency: np.ndarray
+    distance: np.ndarray
+    validation_loss: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    c2st_forest: np.ndarray
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """Everything measured about one trained model; every part may be absent.
 
@@ -116,6 +144,7 @@ class ModelResult:
         calibration: SBC ranks.
         answers: observation label to this model's answer.
         facts: name to value in words (parameters, training time, best epoch).
+        rounds: observation label to the rounds that inferred it.
     """
 
     history: dict[str, np.ndarray] = field(default_factory=dict)
@@ -123,6 +152,7 @@ class ModelResult:
     calibration: Calibration | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    rounds: dict[str, RoundsTrace] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,11 +225,13 @@ class ReportContent:
 
     def _check_model(self, name: str, model: ModelResult, labels: set[str]) -> None:
         dim = len(self.names)
-        unknown = set(model.answers) - labels
+        unknown = (set(model.answers) | set(model.rounds)) - labels
         if unknown:
             fail(f"answers of {name}", f"for {sorted(labels)}", sorted(unknown))
         for label, answer in model.answers.items():
             _check_width(f"samples of {name} for {label}", answer.samples, dim)
+        for label, trace in model.rounds.items():
+            _check_width(f"means of {name} for {label}", trace.mean, dim)
         if model.calibration is not None:
             _check_width(f"ranks of {name}", model.calibration.ranks, dim)
         if model.estimates is not None:
@@ -246,7 +278,7 @@ def load_content(path: str | Path) -> ReportContent:
     try:
         return _decode(tree["content"], ReportContent, arrays)
     except (KeyError, TypeError):
-        fail("report content", "to hold every field of schema 1", str(path))
+        fail("report content", f"to hold every field of schema {SCHEMA}", str(path))
 
 
 def _encode(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:

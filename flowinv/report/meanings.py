@@ -18,6 +18,30 @@ class Meaning(NamedTuple):
 
 
 METRICS: dict[str, Meaning] = {
+    "round_simulations": Meaning(
+        "simulations so far",
+        "Simulations of this and all earlier rounds, failed ones included.",
+    ),
+    "round_used": Meaning(
+        "rows used",
+        "Simulations that the round's network learned from: those that lie where its "
+        "proposal looked.",
+    ),
+    "mass_outside": Meaning(
+        "mass outside",
+        "Share of the posterior outside the region that the round drew from (for a "
+        "box: pressed against its faces); above 0.1 % the next region is larger.",
+    ),
+    "sample_efficiency": Meaning(
+        "efficiency",
+        "Effective share of the round's simulations when weighted to the posterior "
+        "after it; grows as proposals close in.",
+    ),
+    "round_distance": Meaning(
+        "moved",
+        "Largest distance (Wasserstein-1) of any parameter's marginal from the last "
+        "round's, in standard deviations; small and steady means converged.",
+    ),
     "train_loss": Meaning(
         "training loss",
         "Mean of -log q(theta | x) over the simulations trained on; lower is better, "

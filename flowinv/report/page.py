@@ -18,6 +18,7 @@ from flowinv.report.plots import (
     rank_histograms,
     training_curves,
 )
+from flowinv.report.rounds_section import rounds_section
 from flowinv.report.style import axis_label
 from flowinv.report.tables import meanings, number, p_value, percent, table
 from flowinv.report.theme import STYLESHEET
@@ -44,6 +45,7 @@ def render_report(content: ReportContent) -> str:
         ("scores", "Against the exact posterior", scores_section(content)),
         ("calibration", "Calibration on held-out simulations", _calibration(content)),
         ("estimates", "Point estimates against truth", _estimates(content)),
+        ("rounds", "Round by round", rounds_section(content)),
         ("observations", "Observations", observation_sections(content)),
         ("training", "Training", _training(content)),
         ("facts", "The run", _facts(content)),

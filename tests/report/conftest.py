@@ -15,6 +15,7 @@ from flowinv.report.content import (
     ModelResult,
     Observation,
     ReportContent,
+    RoundsTrace,
     ScanLayout,
 )
 
@@ -64,6 +65,43 @@ def make_model(rng, width, observations, seed):
     estimates = Estimates(theta, mean, median, median + 0.1 * sd)
     facts = {"parameters": "1 054 232", "training time": "148 s", "best epoch": "29"}
     return ModelResult(history, estimates, Calibration(ranks, 199), answers, facts)
+
+
+def make_trace(exact, num_rounds=6):
+    """Rounds that close in on the exact posterior."""
+    rounds = np.arange(num_rounds)
+    off = 4.0 * np.exp(-rounds)[:, None] * np.array([1, -1, 0.5, -0.5])
+    wide = 1 + 3 * np.exp(-rounds)[:, None] * np.ones(4)
+    return RoundsTrace(
+        num_simulations=1_000 * (rounds + 1),
+        num_used=700 * (rounds + 1),
+        mass_outside=0.01 * np.exp(-rounds),
+        sample_efficiency=0.05 - 0.04 * np.exp(-rounds),
+        distance=5.0 * np.exp(-rounds) + 0.1,
+        validation_loss=2.0 - rounds / 10,
+        mean=exact.mean(0) + off * exact.std(0),
+        sd=wide * exact.std(0),
+        c2st_forest=0.52 + 0.4 * np.exp(-rounds),
+    )
+
+
+@pytest.fixture(scope="session")
+def sequential(content):
+    """The same study inferred in rounds; one observation is a user's, without exact."""
+    import dataclasses
+
+    first, second, _ = content.observations
+    mine = dataclasses.replace(second, exact=None, theta_true=None)
+    exact = first.exact
+    unknown = dataclasses.replace(make_trace(exact), c2st_forest=np.full(6, np.nan))
+    model = ModelResult(
+        answers=dict(list(content.models["cINN"].answers.items())[:2]),
+        facts={"rounds": "6"},
+        rounds={first.label: make_trace(exact), mine.label: unknown},
+    )
+    return dataclasses.replace(
+        content, models={"spline": model}, observations=(first, mine)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def test_files_that_are_not_content(content, tmp_path, damage):
     elif damage == "schema":
         np.savez(path, content=np.array(json.dumps({"schema": 99})))
     elif damage == "fields":
-        tree = {"schema": 1, "content": {"title": "t"}}
+        tree = {"schema": 2, "content": {"title": "t"}}
         np.savez(path, content=np.array(json.dumps(tree)))
     with pytest.raises(ValueError, match="Expected report content"):
         load_content(path)

@@ -1,0 +1,107 @@
+"""`flowinv run` with the sequential methods: from flags to metrics and page."""
+
+import json
+
+import numpy as np
+import pytest
+
+import flowinv as fi
+
+QUICK = [
+    "--num-rounds=2",
+    "--num-simulations=300",
+    "--batch-size=64",
+    "--max-epochs=2",
+    "--steps-per-epoch=5",
+    "--num-layers=1",
+    "--hidden=8",
+    "--head-hidden=8",
+    "--num-exact=200",
+    "--classifiers=forest",
+    "--quiet",
+]
+TASK = "--task=gaussian_linear_uniform:dim=2"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("rounds") / "run"
+
+
+@pytest.mark.parametrize("method", ["tsnpe", "apt"])
+def test_run_from_the_command_line(flowinv, folder, method):
+    out = folder / method
+    code, said, _ = flowinv(
+        "run",
+        TASK,
+        f"--method={method}",
+        "--observations=1,3",
+        "--seeds=2",
+        f"--out={out}",
+        *QUICK,
+    )
+    assert code == 0, said
+    metrics = json.loads((out / "metrics.json").read_text())
+    for seed in (1, 2):
+        for observation in (1, 3):
+            where = f"spline-seed-{seed}/observation_{observation}"
+            assert 0.4 < metrics[f"{where}/c2st_forest"] <= 1.0
+            used = [metrics[f"{where}/round_{r}/num_simulations"] for r in (1, 2)]
+            assert used == [300, 600]
+            assert 0.4 < metrics[f"{where}/round_2/c2st_forest"] <= 1.0
+            assert metrics[f"{where}/round_2/distance"] > 0
+    own = [metrics[f"spline-seed-{s}/observation_1/round_2/distance"] for s in (1, 2)]
+    assert own[0] != own[1]
+    page = (out / "report.html").read_text()
+    assert "Round by round" in page
+    assert "300 in each of 2 rounds" in page
+    model = fi.load(out / "spline-seed-1" / "model-observation_3")
+    x, _ = fi.task("gaussian_linear_uniform:dim=2").observation(3)
+    import jax
+
+    theta = np.asarray(model.sample(jax.random.key(0), x, 500))
+    assert np.abs(theta).max() <= 1.0
+
+
+def test_resumed_run_computes_no_round_again(flowinv, folder):
+    out = folder / "tsnpe"
+    before = json.loads((out / "metrics.json").read_text())
+    code, _, _ = flowinv("run", f"--out={out}", "--resume", "--quiet")
+    assert code == 0
+    after = json.loads((out / "metrics.json").read_text())
+    before.pop("seconds")
+    after.pop("seconds")
+    assert after == before
+
+
+def test_a_users_scan_takes_the_place_of_the_observations(flowinv, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("0.1,-0.4\n")
+    code, _, _ = flowinv(
+        "run", TASK, "--method=tsnpe", f"--x={file}", f"--out={tmp_path / 'o'}", *QUICK
+    )
+    assert code == 0
+    metrics = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert metrics["spline/mine.csv/round_2/num_simulations"] == 600
+    assert not any("observation_" in name for name in metrics)
+    assert (tmp_path / "o" / "spline" / "model-mine.csv" / "model.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--method=snpe"], ["method", "apt", "'snpe'"]),
+        (["--num-rounds=0"], ["num_rounds", "at least 1"]),
+        (["--num-simulations=50"], ["num_simulations", "at least 100"]),
+        (["--region=ball"], ["region", "box, hdr"]),
+        (["--method=apt", "--num-atoms=1"], ["num_atoms", "at least 2"]),
+        (["--method=apt", "--truncated-rounds=2"], ["truncated_rounds"]),
+        (["--seeds=0"], ["seeds", "at least 1"]),
+        (["--observations="], ["observations", "to name one"]),
+    ],
+)
+def test_bad_flags_answer_before_any_work(flowinv, refused, tmp_path, flags, words):
+    out = tmp_path / "out"
+    arguments = [TASK, "--method=tsnpe", f"--out={out}", *QUICK, *flags]
+    refused(flowinv("run", *arguments), *words)
+    assert not out.exists()
