@@ -67,6 +67,7 @@ def infer(run: str, x: str, num_samples: int, out: str, model: str, seed: int) -
         fail("run", "to be a folder", repr(run))
     task = _task_of(folder)
     posterior = _load(folder, model)
+    _warn_of_rounds(folder)
     from flowinv.data.scans import read_scans
 
     counts = posterior.estimator.input_scaling == "root"
@@ -96,6 +97,17 @@ def infer(run: str, x: str, num_samples: int, out: str, model: str, seed: int) -
             np.savez_compressed(file, samples=draws, names=names, units=units)
         print(f"\ndraws: {target}")
     return 0
+
+
+def _warn_of_rounds(folder: Path) -> None:
+    """Say on stderr that a network trained in rounds answers one scan only."""
+    saved = folder / "config.json"
+    if saved.is_file() and RunConfig.read(saved).sequential:
+        print(
+            "flowinv: this model was trained in rounds for one observation; for "
+            "another scan run its own rounds: flowinv run --method tsnpe --x FILE",
+            file=sys.stderr,
+        )
 
 
 def _task_of(folder: Path) -> Any:

@@ -105,3 +105,13 @@ def test_bad_flags_answer_before_any_work(flowinv, refused, tmp_path, flags, wor
     arguments = [TASK, "--method=tsnpe", f"--out={out}", *QUICK, *flags]
     refused(flowinv("run", *arguments), *words)
     assert not out.exists()
+
+
+def test_infer_says_that_the_model_is_of_one_observation(flowinv, folder, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text("0.1,-0.4\n")
+    code, out, err = flowinv("infer", folder / "tsnpe", f"--x={file}")
+    assert code == 0
+    assert any("theta_1" in line for line in out)
+    assert len(err) == 1
+    assert "trained in rounds for one observation" in err[0]

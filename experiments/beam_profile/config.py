@@ -56,3 +56,11 @@ def npe(num_simulations: str) -> RunConfig:
         return NPE  # a text that is no number is refused by the config
     network = SMALL_NETWORK if int(num_simulations) < FEW else NPE.network
     return replace(NPE, network=network, train=FIXED_TRAIN)
+
+
+# Ten observations in rounds.
+ROUNDS = RunConfig(
+    method="tsnpe",
+    out="runs/beam-profile",
+    evaluate=EvaluateConfig(observations="1-10"),
+)

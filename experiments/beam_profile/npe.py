@@ -3,9 +3,10 @@
 command  python experiments/beam_profile/npe.py --num-simulations fresh
          (or 10000, 100000; --references DIR scores on obs_<k>.npz of that folder)
 device   CPU, GPU or TPU, unchanged
-time     fresh, 2 cores: 3 to 5 minutes to train a flow, 20 s to score an observation
+time     2 cores: fresh 4 to 6 minutes a flow, 100,000 2 to 4, 10,000 half a minute;
+         20 s to score an observation
 score    mean forest C2ST, cINN / spline: fresh, 20,000 steps 0.51 / 0.51; 10,000
-         simulations 0.59 / 0.62; 100,000 0.54 / 0.57
+         simulations 0.60 / 0.60; 100,000 0.52 / 0.53
 """
 
 from dataclasses import dataclass, replace
