@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowinv.compiling import compiler_options
 from flowinv.sequential.fitting import prepare, train_round
@@ -103,6 +104,6 @@ def lane_sharding(num_lanes: int) -> NamedSharding | None:
     devices = jax.devices()
     if len(devices) == 1 or num_lanes % len(devices):
         return None
-    return NamedSharding(
-        jax.make_mesh((len(devices),), ("lane",)), PartitionSpec("lane")
-    )
+    # Axes of plain type: the compiler spreads what the stages compute.
+    mesh = Mesh(np.asarray(devices), ("lane",))
+    return NamedSharding(mesh, PartitionSpec("lane"))

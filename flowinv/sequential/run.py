@@ -150,12 +150,12 @@ class _Driver:
     ) -> tuple[list[RoundsState], list[RoundInfo]]:
         """Final states and histories of some lanes."""
         size = len(lanes)
-        if self.batched and (sharding := lane_sharding(size)) is not None:
-            keys, x_obs = jax.device_put((keys, x_obs), sharding)
-        elif not self.batched:
+        if not self.batched:
             keys, x_obs = keys[0], x_obs[0]
         with self.lock:  # the first lane compiles, the others find the program
             state = self.programs.start(keys)
+        if self.batched and (sharding := lane_sharding(size)) is not None:
+            state, x_obs = jax.device_put((state, x_obs), sharding)
         store, history = self._store(lanes, keys, x_obs), []
         if store is not None and store.latest() is not None:
             state, history = self._restored(store, state)
