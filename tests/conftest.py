@@ -1,5 +1,8 @@
 """What all tests share: the same examples each time; GPU tests only on a GPU."""
 
+import gc
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -20,6 +23,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if jax.default_backend() == "cpu":
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no accelerator on this machine"))
+
+
+# A compiled program holds memory maps, and Linux allows a process 65,530 of them: two
+# thousand tests in two processes would crash in the compiler.
+MOST_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Forget compiled programs after a module when there are many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
