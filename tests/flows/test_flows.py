@@ -92,8 +92,10 @@ def points(case: Case, size: float = 1.0, rows: int = ROWS) -> np.ndarray:
 
 @functools.lru_cache
 def new(case: Case) -> dict[str, Any]:
-    init = jax.jit(case.module().init)
-    return init(jax.random.key(0), points(case, rows=2), context_of(case, rows=2))
+    # float32 whoever asks first.
+    with jax.enable_x64(False):
+        init = jax.jit(case.module().init)
+        return init(jax.random.key(0), points(case, rows=2), context_of(case, rows=2))
 
 
 def drawn(case: Case, scale: float, seed: int = 0) -> dict[str, Any]:
