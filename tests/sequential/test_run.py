@@ -59,10 +59,10 @@ def test_training_is_traced_once_for_all_rounds_and_lanes(
 
 
 def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
-    """Bitwise one lane per call; as one vmapped program to 1e-5 of the prior's sd.
+    """Bitwise one lane per call; as one vmapped program to 5e-5 of the prior's sd.
 
-    Ten steps: rounding has not been amplified by training yet. But where a network
-    proposes, the second round's rows carry the rounding of the first: 3e-4.
+    Ten steps: rounding has not been amplified by training yet. But the second round's
+    region carries the rounding of the first: a row may fall in or out, 1e-3.
     """
     config = quick(method)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(3))
@@ -77,11 +77,11 @@ def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
             batched.states[lane].theta[:300], single.states[0].theta[:300], atol=1e-5
         )
         for name in ("mean", "sd"):
-            np.testing.assert_allclose(
-                getattr(batched.history[lane], name),
-                getattr(single.history[0], name),
-                atol=1e-5 if method == "box" else 3e-4,
+            many, one = (
+                getattr(h, name) for h in (batched.history[lane], single.history[0])
             )
+            np.testing.assert_allclose(many[0], one[0], atol=5e-5)
+            np.testing.assert_allclose(many, one, atol=1e-3)
 
 
 def test_lanes_finish_on_their_own(estimator, simulator, quick):
