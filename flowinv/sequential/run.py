@@ -5,6 +5,7 @@ program, sharded over devices; on a CPU, whose small programs gain nothing from 
 single programs on threads, one for each core.
 """
 
+import contextlib
 import dataclasses
 import os
 import threading
@@ -114,10 +115,8 @@ def run_rounds(
     plan = Plan(estimator, config)
     batched = min(lanes_per_call, len(observed)) > 1
     programs = make_programs(plan, simulator, tuple(simulator.x_shape), batched)
-    calls = [
-        np.arange(first, min(first + lanes_per_call, len(observed)))
-        for first in range(0, len(observed), lanes_per_call)
-    ]
+    edges = range(lanes_per_call, len(observed), lanes_per_call)
+    calls = np.split(np.arange(len(observed)), edges)
     driver = _Driver(plan, simulator, programs, batched, folder, progress, should_stop)
     with ThreadPoolExecutor(os.cpu_count() if not batched else 1) as pool:
         done = list(pool.map(lambda c: driver(c, keys[c], observed[c]), calls))
@@ -174,7 +173,8 @@ class _Driver:
     def _round(self, state: RoundsState, x_obs: Array) -> tuple[RoundsState, RoundInfo]:
         programs = self.programs
         first = int(state.index.max()) == 0
-        lock = self.lock if first else _Open()
+        # All programs compile in the first round: once, in one thread.
+        lock = self.lock if first else contextlib.nullcontext()
         with lock:
             proposal = programs.propose(state, x_obs)
             x, valid = self._simulated(state, proposal.theta)
@@ -285,14 +285,6 @@ class _Driver:
                 jax.tree.map(lambda leaf, i=lane, t=taken: leaf[t, i], joined)
             )
         return states, histories
-
-
-class _Open:
-    """A lock that is always open."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def check_proposal(distance: ArrayLike) -> None:

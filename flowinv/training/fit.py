@@ -100,8 +100,7 @@ def train(
     if fresh:
         source, max_epochs = _fresh(estimator, frozen, data, config)
     else:
-        source = fixed_source(training, config.batch_size)
-        max_epochs = config.epochs(source.steps)
+        source, max_epochs = _fixed(training, config)
     total = source.steps * max_epochs
     optimizer = make_optimizer(config, total)
     draw = jax.jit(lambda key: estimator.draw(key, frozen))
@@ -269,6 +268,12 @@ def _driver(parts: EpochParts, config: TrainConfig) -> Any:
         return make_stepper(parts)
     epochs = max(1, round(_CHUNK_STEPS / parts.source.steps))
     return make_chunk(parts, min(epochs, parts.max_epochs), ensemble)
+
+
+def _fixed(rows: Batch, config: TrainConfig) -> tuple[Source, int]:
+    """All rows in every epoch."""
+    source = fixed_source(rows, config.batch_size)
+    return source, config.epochs(source.steps)
 
 
 def _fresh(

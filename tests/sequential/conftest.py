@@ -4,12 +4,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from flowinv.flows.coupling import CINN
 from flowinv.flows.estimator import Estimator
-from flowinv.priors.latent import normal, uniform
+from flowinv.priors.latent import normal
 from flowinv.sequential import APT, Truncated
 from flowinv.training.config import TrainConfig
 
@@ -31,12 +30,6 @@ class Shift:
         return jnp.where(jax.random.uniform(key_fail) < self.failing, jnp.nan, x)
 
 
-def posterior_of(prior_sd, x):
-    """Mean and sd of theta given x under N(0, prior_sd^2)."""
-    precision = 1 / prior_sd**2 + 1 / Shift.noise**2
-    return np.asarray(x) / Shift.noise**2 / precision, precision**-0.5
-
-
 @pytest.fixture(scope="session")
 def simulator():
     return Shift()
@@ -50,11 +43,6 @@ def failing():
 @pytest.fixture(scope="session")
 def normal_prior():
     return normal([0.0, 0.0], [1.0, 1.0])
-
-
-@pytest.fixture(scope="session")
-def box_prior():
-    return uniform([-1.0, -1.0], [1.0, 1.0])
 
 
 @pytest.fixture(scope="session")
