@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
 import flowinv as fi
+from flowinv import cli
 
 QUICK = [
     "--num-rounds=2",
@@ -23,25 +25,19 @@ QUICK = [
 TASK = "--task=gaussian_linear_uniform:dim=2"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("rounds") / "run"
+@pytest.fixture(scope="module", params=["tsnpe", "apt"])
+def finished(request, tmp_path_factory):
+    """Folder of a finished run of each method: two observations, two seeds."""
+    out = tmp_path_factory.mktemp("rounds") / request.param
+    arguments = ["--observations=1,3", "--seeds=2", f"--out={out}", *QUICK]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", TASK, f"--method={request.param}", *arguments])
+    assert end.value.code == 0
+    return out
 
 
-@pytest.mark.parametrize("method", ["tsnpe", "apt"])
-def test_run_from_the_command_line(flowinv, folder, method):
-    out = folder / method
-    code, said, _ = flowinv(
-        "run",
-        TASK,
-        f"--method={method}",
-        "--observations=1,3",
-        "--seeds=2",
-        f"--out={out}",
-        *QUICK,
-    )
-    assert code == 0, said
-    metrics = json.loads((out / "metrics.json").read_text())
+def test_run_from_the_command_line(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
     for seed in (1, 2):
         for observation in (1, 3):
             where = f"spline-seed-{seed}/observation_{observation}"
@@ -52,19 +48,17 @@ def test_run_from_the_command_line(flowinv, folder, method):
             assert metrics[f"{where}/round_2/distance"] > 0
     own = [metrics[f"spline-seed-{s}/observation_1/round_2/distance"] for s in (1, 2)]
     assert own[0] != own[1]
-    page = (out / "report.html").read_text()
+    page = (finished / "report.html").read_text()
     assert "Round by round" in page
     assert "300 in each of 2 rounds" in page
-    model = fi.load(out / "spline-seed-1" / "model-observation_3")
+    model = fi.load(finished / "spline-seed-1" / "model-observation_3")
     x, _ = fi.task("gaussian_linear_uniform:dim=2").observation(3)
-    import jax
-
     theta = np.asarray(model.sample(jax.random.key(0), x, 500))
     assert np.abs(theta).max() <= 1.0
 
 
-def test_resumed_run_computes_no_round_again(flowinv, folder):
-    out = folder / "tsnpe"
+def test_resumed_run_computes_no_round_again(flowinv, finished):
+    out = finished
     before = json.loads((out / "metrics.json").read_text())
     code, _, _ = flowinv("run", f"--out={out}", "--resume", "--quiet")
     assert code == 0
@@ -107,10 +101,10 @@ def test_bad_flags_answer_before_any_work(flowinv, refused, tmp_path, flags, wor
     assert not out.exists()
 
 
-def test_infer_says_that_the_model_is_of_one_observation(flowinv, folder, tmp_path):
+def test_infer_says_that_the_model_is_of_one_observation(flowinv, finished, tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("0.1,-0.4\n")
-    code, out, err = flowinv("infer", folder / "tsnpe", f"--x={file}")
+    code, out, err = flowinv("infer", finished, f"--x={file}")
     assert code == 0
     assert any("theta_1" in line for line in out)
     assert len(err) == 1
