@@ -115,7 +115,7 @@ class Truncated(RoundsConfig):
 
     Attributes:
         region: "box" cuts the latent prior to a box and rebuilds the latent; "hdr" cuts
-            it to the posterior's highest-density region by importance resampling.
+            it to the posterior's highest-density region by resampling candidates.
         epsilon: posterior mass that a region may leave out.
         margin: a box is widened on each side by this share of its width.
     """

@@ -3,8 +3,8 @@
 - APT draws from the last posterior (Greenberg et al. 2019, arXiv:1905.07488).
 - Truncated rounds draw from the prior inside a region of the last posterior (Deistler
   et al. 2022, arXiv:2210.04815): a box of the latent, drawn from directly, or the
-  highest-density region, drawn from by importance resampling; nothing is rejected until
-  it fits, so nothing hangs.
+  highest-density region, drawn from by resampling a fixed number of candidates; nothing
+  is rejected until it fits, so nothing hangs.
 
 Every row keeps the log density of its proposal. A proposal in closed form also has a
 base in which its draws are N(0, I): `base_distance` tells rows of other origin.
@@ -19,14 +19,14 @@ from jax import Array
 from jax.scipy.special import ndtr
 
 from flowinv.flows.base import standard_normal_log_prob
-from flowinv.priors.cut import CutPrior
+from flowinv.priors.cut import WHOLE, Box, CutPrior
 from flowinv.sequential.config import APT
 from flowinv.sequential.plan import PROPOSE, Plan
 from flowinv.sequential.state import RoundsState
 
 __all__ = ["KS_LIMIT", "Proposal", "base_distance", "propose"]
 
-# Candidates per draw of the importance resampling.
+# Candidates per row of a highest-density region.
 CANDIDATES = 8
 # sqrt(N) times the Kolmogorov-Smirnov statistic exceeds this by chance once in 1e9
 # tests: 2 exp(-2 t^2).
@@ -110,18 +110,28 @@ def _from_flow(plan: Plan, key: Array, state: RoundsState, x_obs: Array) -> Prop
 def _from_region(plan: Plan, key: Array, state: RoundsState, x_obs: Array) -> Proposal:
     """Prior draws inside the highest-density region of the last posterior.
 
-    Candidates come from the posterior and weigh prior / posterior; the rows are chosen
-    among them without replacement.
+    Candidates come from the prior cut to a box around the region, and those inside it
+    are taken, in turn again if they are fewer than the rows asked for. (Candidates from
+    the posterior would need weights of up to 1e5 at the region's edge.)
     """
     count, prior = plan.config.num_simulations, plan.estimator.prior
-    key_draw, key_choose = jax.random.split(key)
-    z = plan.draws(key_draw, state.variables, x_obs, CANDIDATES * count)
-    log_q, log_prior = plan.log_q(state.variables, z, x_obs), prior.latent_log_prob(z)
+    box = _box_around(prior.to_latent(state.draws), state.index)
+    cut = CutPrior(prior, box)
+    w = cut.sample_latent(key, CANDIDATES * count)
+    theta = cut.from_latent(w)
+    log_q = plan.log_q(state.variables, prior.to_latent(theta), x_obs)
     inside = log_q >= state.threshold
-    weight = jnp.where(inside, log_prior - log_q, -jnp.inf)
-    # Gumbel top-k: the k winners are draws without replacement.
-    noise = jax.random.gumbel(key_choose, weight.shape)
-    chosen = jax.lax.top_k(weight + noise, count)[1]
-    theta, log_det = prior.from_latent_and_log_det(z[chosen])
-    log_mass = jax.nn.logsumexp(weight) - math.log(len(weight))
-    return Proposal(theta, log_prior[chosen] - log_det - log_mass)
+    order = jnp.argsort(~inside, stable=True)
+    taken = jnp.clip(inside.sum(), 1, count)
+    theta = theta[order[jnp.arange(count) % taken]]
+    log_share = jnp.log(jnp.maximum(inside.mean(), 1.0 / len(inside)))
+    return Proposal(theta, prior.log_prob(theta) - box.log_mass() - log_share)
+
+
+def _box_around(z: Array, index: Array) -> Box:
+    """Range of posterior draws and a tenth on each side; everything in round 0."""
+    low, high = z.min(0), z.max(0)
+    pad = 0.1 * (high - low)
+    first = index == 0
+    low = jnp.where(first, -WHOLE, jnp.maximum(low - pad, -WHOLE))
+    return Box(low, jnp.where(first, WHOLE, jnp.minimum(high + pad, WHOLE)))
