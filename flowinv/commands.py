@@ -4,25 +4,52 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.compiling import cache_folder
-from flowinv.config import METHODS, RunConfig
-from flowinv.flows.description import EMBEDDINGS, FLOWS, SUMMARIES
+from flowinv.experiment.config import RunConfig
+from flowinv.methods.registry import METHODS
+from flowinv.models.registry import EMBEDDINGS, FLOWS, SUMMARIES
 
-__all__ = ["doctor", "infer", "list_names", "report", "run_experiment"]
+__all__ = ["COMMANDS", "run_command"]
 
 PACKAGES = ("flowinv", "jax", "jaxlib", "flax", "optax", "distrax", "numpyro", "chex")
 
 
+def run_command(default: RunConfig) -> Callable[..., int]:
+    """Return the command `run` with the settings of `default` as its defaults."""
+
+    def run(
+        settings: RunConfig = default,
+        *,
+        resume: bool = False,
+        quiet: bool = False,
+    ) -> int:
+        """Run a whole experiment: simulate, train, measure, report.
+
+        `--method npe|tsnpe|apt` chooses the method, whose settings are flags too.
+        `--config FILE` takes the settings of a saved config.json; flags win over it.
+
+        Args:
+            settings: what to do.
+            resume: go on with an earlier run in the same --out.
+            quiet: no progress bars.
+        """
+        return run_experiment(settings, resume, quiet)
+
+    return run
+
+
 def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
     """Run an experiment; a signal leaves a resumable run."""
-    from flowinv.run import run
+    from flowinv.experiment.run import run
     from flowinv.signals import StopRequest
     from flowinv.training.fit import Interrupted
 
@@ -36,7 +63,7 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
                 file=sys.stderr,
             )
             return stop.exit_code
-    for name in config.flow:
+    for name, _, _ in config.models():
         if words := _one_line(name, metrics):
             print(f"{name}: {words}")
     print(f"metrics: {folder / 'metrics.json'}\nreport: {folder / 'report.html'}")
@@ -57,8 +84,26 @@ def _one_line(name: str, metrics: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def infer(run: str, x: str, num_samples: int, out: str, model: str, seed: int) -> int:
-    """Print a table per scan, and write the draws."""
+def infer(
+    run: tyro.conf.Positional[str],
+    *,
+    x: str,
+    num_samples: int = 2_000,
+    out: str = "",
+    model: str = "",
+    seed: int = 0,
+) -> int:
+    """Posterior of measured scans from a trained run.
+
+    Args:
+        run: folder of a run, or of a model.
+        x: scan file: csv, npy, npz (array x or observation) or h5; one scan or many.
+        num_samples: posterior draws per scan.
+        out: npz for the draws: samples [scan, n, D], names and units; "" writes none.
+        model: model of the run to ask; "" takes the best. In rounds every observation
+            has its own, such as spline/observation_1.
+        seed: seed of the draws.
+    """
     check_at_least("--num-samples", num_samples, 20)
     if not 0 <= seed < 2**32:
         fail("--seed", "from 0 to 2^32 - 1", seed)
@@ -86,10 +131,8 @@ def infer(run: str, x: str, num_samples: int, out: str, model: str, seed: int) -
         if len(scans) > 1:
             print(f"scan {number}")
         fit = None
-        if task is not None:
-            from flowinv.evaluate import classical
-
-            fit = classical(task, scan)
+        if task is not None and task.classical is not None:
+            fit = task.classical(scan)
         print(_table(prior.names, prior.units, own, fit))
     if target is not None:
         names, units = np.array(prior.names), np.array(prior.units)
@@ -102,7 +145,7 @@ def infer(run: str, x: str, num_samples: int, out: str, model: str, seed: int) -
 def _warn_of_rounds(folder: Path) -> None:
     """Say on stderr that a network trained in rounds answers one scan only."""
     saved = folder / "config.json"
-    if saved.is_file() and RunConfig.read(saved).sequential:
+    if saved.is_file() and not RunConfig.read(saved).method.amortised:
         print(
             "flowinv: this model was trained in rounds for one observation; for "
             "another scan run its own rounds: flowinv run --method tsnpe --x FILE",
@@ -121,17 +164,26 @@ def _task_of(folder: Path) -> Any:
 
 
 def _load(folder: Path, model: str) -> Any:
-    from flowinv.posteriors.model_files import load
+    from flowinv.models.files import load
 
     if model:
-        found = sorted(p.parent.name for p in folder.glob("*/training.json"))
+        found = _models(folder)
         check_known(f"model in {folder}", model, found)
-        return load(folder / model / "model")
+        return load(found[model])
     if (folder / "model.json").is_file():
         return load(folder)
     if not (folder / "model").is_dir():
         fail(f"a model in {folder}", "(model/model.json)", "none", "Finish the run.")
     return load(folder / "model")
+
+
+def _models(folder: Path) -> dict[str, Path]:
+    """Folders of a run's models by name; an amortised one's name is its flow's."""
+    found = {}
+    for file in folder.glob("*/*/model.json"):
+        flow, own = file.parent.parent.name, file.parent.name
+        found[flow if own == "model" else f"{flow}/{own}"] = file.parent
+    return found
 
 
 def _table(
@@ -165,8 +217,12 @@ def _table(
     return "\n".join(lines)
 
 
-def report(run: str) -> int:
-    """Write the page of a finished run again."""
+def report(run: tyro.conf.Positional[str]) -> int:
+    """Write report.html of a finished run again.
+
+    Args:
+        run: folder of the run.
+    """
     from flowinv.report.content import load_content
     from flowinv.report.page import write_report
 
@@ -179,7 +235,7 @@ def report(run: str) -> int:
 
 
 def list_names() -> int:
-    """Print the names that run's flags take."""
+    """List tasks, flows, embeddings and methods."""
     from flowinv.tasks.registry import task, task_names, task_options
 
     print("tasks (options after a colon, as beam_profile:prior=slides,points=100)")
@@ -197,7 +253,7 @@ def list_names() -> int:
 
 
 def doctor() -> int:
-    """Print versions, devices and caches, and time one compiled program."""
+    """Show devices, versions and caches, and time one compiled program."""
     import jax
     import jax.numpy as jnp
 
@@ -221,3 +277,12 @@ def doctor() -> int:
     print(f"matrix product {size} x {size}, float32: {rate:.0f} GFLOP/s")
     print(json.dumps({"x64": jax.config.jax_enable_x64}))
     return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "infer": infer,
+    "report": report,
+    "list": list_names,
+    "doctor": doctor,
+}
+"""Every command but `run`, whose defaults depend on its arguments."""

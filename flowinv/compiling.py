@@ -10,11 +10,13 @@ On a CPU a cold compilation is most of a short job. Programs that run once there
 """
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
-__all__ = ["Options", "cache_folder", "compiler_options", "enable_cache"]
+__all__ = ["cache_folder", "compiled", "compiler_options", "enable_cache"]
 
 Options = dict[str, bool | int]
 
@@ -38,16 +40,35 @@ def cache_folder() -> str | None:
     return jax.config.jax_compilation_cache_dir
 
 
-def compiler_options(once: bool = False) -> Options | None:
-    """Options for `jax.jit`; asks for the backend, so call it when a program is built.
+def compiled(
+    function: Callable[..., Any],
+    *,
+    once: bool = False,
+    wide: bool = False,
+    static: Sequence[int] = (),
+    donate: Sequence[int] = (),
+) -> Callable[..., Any]:
+    """`jax.jit` with the compiler options that suit the program on this backend.
 
     Args:
+        function: a pure function.
         once: the program runs once, on little data: compile it ten times as fast into
             code that LLVM has not optimised.
-
-    Returns:
-        None but on a CPU, whose compiler they are for.
+        wide: a wide network's step, where a better program is worth a compilation
+            twice as long.
+        static: numbers of arguments that are compile-time constants.
+        donate: numbers of arguments whose buffers are given up.
     """
+    return jax.jit(
+        function,
+        static_argnums=tuple(static) or None,
+        donate_argnums=tuple(donate) or None,
+        compiler_options=None if wide else compiler_options(once),
+    )
+
+
+def compiler_options(once: bool = False) -> Options | None:
+    """Options of one program; None but on a CPU, whose compiler they are for."""
     if jax.default_backend() != "cpu":
         return None
     options: Options = {"xla_backend_optimization_level": 0} if once else {}

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jax import Array
 from jax.typing import ArrayLike
 
-__all__ = ["Bijector", "Dataset", "Simulator"]
+__all__ = ["Bijector", "Dataset", "Placed", "Simulator"]
 
 
 class Dataset(NamedTuple):
@@ -26,6 +26,18 @@ class Dataset(NamedTuple):
     x: Array
     valid: Array
     round: Array
+
+
+class Placed(NamedTuple):
+    """A Gaussian in the latent for each context: where a flow begins.
+
+    Attributes:
+        mean: shape `[..., D]`.
+        log_sd: natural log of the standard deviation, `[..., D]`.
+    """
+
+    mean: Array
+    log_sd: Array
 
 
 @runtime_checkable

@@ -133,9 +133,9 @@ def bench_simulate(repeats: int) -> None:
 def estimator(flow: str, layers: int, hidden: tuple[int, ...]) -> object:
     """Estimator that reads the scan itself: no summaries, no embedding."""
     import flowinv as fi
-    from flowinv.flows.description import FLOWS
 
-    built = FLOWS[flow](num_layers=layers, hidden=hidden, head_hidden=())
+    kinds = {"cinn": fi.flows.CINN, "spline": fi.flows.SplineCouplingFlow}
+    built = kinds[flow](num_layers=layers, hidden=hidden, head_hidden=())
     return fi.Estimator(fi.task(TASK).prior, built, input_scaling="root")
 
 

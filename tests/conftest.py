@@ -30,9 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 MOST_MAPS = 20_000
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _few_programs():
-    """Forget compiled programs after a module when there are many."""
+    """Forget compiled programs after a test when there are many."""
     yield
     maps = Path("/proc/self/maps")
     if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MAPS:

@@ -111,11 +111,11 @@ def test_nothing_to_resume_or_read(
 
 def test_config_with_an_unknown_field(refused, flowinv, tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"train": {"learning_rte": 1e-3}}))
+    path.write_text(json.dumps({"method": {"train": {"learning_rte": 1e-3}}}))
     refused(
         flowinv("run", f"--config={path}", f"--out={tmp_path / 'run'}"),
         "field in",
-        "mine.json: train",
+        "mine.json: method: train",
         "Did you mean 'learning_rate'",
     )
     assert not (tmp_path / "run").exists()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from flowinv.flows.coupling import CINN
-from flowinv.flows.estimator import Estimator
-from flowinv.posteriors.direct import Posterior
-from flowinv.posteriors.model_files import save
+from flowinv.flows import CINN
+from flowinv.models.estimator import Estimator
+from flowinv.models.files import save
+from flowinv.models.posterior import Posterior
 from flowinv.tasks.registry import task
 
 TASK = "beam_profile:points=100,samples=200"

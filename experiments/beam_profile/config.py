@@ -1,8 +1,9 @@
 """Settings of the beam-profile experiments, as data."""
 
-from dataclasses import replace
-
-from flowinv.config import EvaluateConfig, NetworkConfig, RunConfig
+from flowinv.checks import check_known
+from flowinv.experiment.config import EvaluateConfig, RunConfig
+from flowinv.methods import NPE, Truncated
+from flowinv.models.registry import NetworkConfig
 from flowinv.training.config import TrainConfig
 
 # The study's slides of November 2021: two flows of 8 layers with 256 units that read
@@ -17,50 +18,49 @@ SLIDES_NETWORK = NetworkConfig(
     lu_mixing=False,
     embedding="none",
     summary="none",
-    anchored=False,
+    placed=False,
 )
 SLIDES_EPOCHS = {"cinn": 30, "spline": 100}
 
 
 def slides(flow: str, num_simulations: int = 10_000) -> RunConfig:
     """The slides' settings for one flow."""
+    check_known("flow", flow, SLIDES_EPOCHS)
+    train = TrainConfig(max_epochs=SLIDES_EPOCHS[flow], schedule="constant", patience=0)
     return RunConfig(
         task="beam_profile:prior=slides",
+        method=NPE(str(num_simulations), train),
         flow=(flow,),
-        num_simulations=str(num_simulations),
         out=f"runs/slides-{flow}",
         network=SLIDES_NETWORK,
-        train=TrainConfig(
-            max_epochs=SLIDES_EPOCHS[flow], schedule="constant", patience=0
-        ),
-        evaluate=EvaluateConfig(num_samples=256),
     )
 
 
-# Today's defaults: the solved start on moments, small layers, fresh simulations.
-NPE = RunConfig(
-    flow=("cinn", "spline"),
-    train=TrainConfig(num_steps=20_000, learning_rate=2e-3),
-    out="runs/beam-profile-npe",
-)
-
+# Today's defaults: placed on moments, small layers, fresh simulations.
+FRESH_TRAIN = TrainConfig(num_steps=20_000, learning_rate=2e-3)
 # A fixed set can be overfitted: four networks, and smaller ones where rows are few.
 FIXED_TRAIN = TrainConfig(num_members=4)
 FEW = 30_000
 SMALL_NETWORK = NetworkConfig(num_layers=5, hidden=(32, 32), head_hidden=(32, 32))
+MEASURED = EvaluateConfig(observations="1-10", num_heldout=2_000)
 
 
 def npe(num_simulations: str) -> RunConfig:
     """Today's settings for a number of simulations, or for fresh ones."""
-    if num_simulations == "fresh" or not num_simulations.isdecimal():
-        return NPE  # a text that is no number is refused by the config
-    network = SMALL_NETWORK if int(num_simulations) < FEW else NPE.network
-    return replace(NPE, network=network, train=FIXED_TRAIN)
+    is_few = num_simulations.isdecimal() and int(num_simulations) < FEW
+    fixed = num_simulations != "fresh"
+    return RunConfig(
+        method=NPE(num_simulations, FIXED_TRAIN if fixed else FRESH_TRAIN),
+        flow=("cinn", "spline"),
+        out=f"runs/beam-profile-npe-{num_simulations}",
+        network=SMALL_NETWORK if is_few else None,
+        evaluate=MEASURED,
+    )
 
 
 # Ten observations in rounds.
 ROUNDS = RunConfig(
-    method="tsnpe",
-    out="runs/beam-profile",
+    method=Truncated(),
+    out="runs/beam-profile-rounds",
     evaluate=EvaluateConfig(observations="1-10"),
 )

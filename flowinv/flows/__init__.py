@@ -1,18 +1,27 @@
 """Conditional normalizing flows as flax.linen modules, usable on their own."""
 
-from flowinv.flows.autoregressive import (
+from flowinv.flows.autoregressive import AutoregressiveFlow
+from flowinv.flows.base import ConditionalFlow
+from flowinv.flows.coupling import CouplingFlow
+from flowinv.flows.named import (
+    CINN,
     AffineAutoregressiveFlow,
     SplineAutoregressiveFlow,
+    SplineCouplingFlow,
 )
-from flowinv.flows.base import ConditionalFlow
-from flowinv.flows.coupling import CINN, SplineCouplingFlow
-from flowinv.flows.start import ridge_start
+from flowinv.flows.univariate import Affine, Spline, Univariate
+from flowinv.types import Placed
 
 __all__ = [
     "CINN",
+    "Affine",
     "AffineAutoregressiveFlow",
+    "AutoregressiveFlow",
     "ConditionalFlow",
+    "CouplingFlow",
+    "Placed",
+    "Spline",
     "SplineAutoregressiveFlow",
     "SplineCouplingFlow",
-    "ridge_start",
+    "Univariate",
 ]

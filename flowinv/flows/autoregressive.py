@@ -8,32 +8,13 @@ References:
     Durkan et al. 2019, Neural Spline Flows, arXiv:1906.04032.
 """
 
-import abc
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-from jax import Array
 
-from flowinv.bijectors.affine import Affine, soft_clamp
 from flowinv.bijectors.autoregressive import Autoregressive
-from flowinv.bijectors.chain import Chain
 from flowinv.bijectors.permute import permutation
-from flowinv.bijectors.spline import RationalQuadraticSpline, num_spline_parameters
-from flowinv.bijectors.stack import Stack
-from flowinv.checks import check_positive
-from flowinv.flows.base import ConditionalFlow
-from flowinv.flows.conditioner import Conditioner, evaluate
-from flowinv.flows.coupling import check_bins
-from flowinv.flows.mixing import Mixing
-from flowinv.types import Bijector
+from flowinv.flows.base import ConditionalFlow, Layout
 
-__all__ = [
-    "AffineAutoregressiveFlow",
-    "AutoregressiveFlow",
-    "SplineAutoregressiveFlow",
-    "made_masks",
-]
+__all__ = ["AutoregressiveFlow", "made_masks"]
 
 
 def made_masks(
@@ -55,86 +36,16 @@ def made_masks(
 
 
 class AutoregressiveFlow(ConditionalFlow):
-    """Abstract autoregressive flow; the order of dimensions reverses every layer."""
+    """Autoregressive flow; the order of dimensions reverses every layer."""
 
-    @abc.abstractmethod
-    def univariate(self, raw: Array) -> Bijector:
-        """Return the element-wise map from raw parameters `[..., D, P]`."""
-
-    @abc.abstractmethod
-    def num_parameters(self) -> int:
-        """Raw parameters P per dimension."""
-
-    def normalising_stack(self, contexts: Sequence[Array], dim: int) -> Bijector:
-        """Return the layers' map from v to the base, for context parts `[..., C_i]`."""
-        count = self.num_parameters()
-        conditioner = Conditioner(
-            self.num_layers,
-            self.hidden,
-            dim,
-            dim * count,
-            made_masks(dim, self.hidden, count),
-            name="conditioner",
-        )(contexts)
-        mixing = Mixing(self.num_layers, dim, self.lu_mixing, name="mixing")()
+    def layout(self, dim: int) -> Layout:
+        """See all dimensions through masks, move all."""
         reverse = np.arange(dim)[::-1]
-        flips = permutation(np.tile(reverse, (self.num_layers, 1)))
-        last = permutation(reverse if self.num_layers % 2 else np.arange(dim))
-
-        def make_layer(layer: tuple[Any, ...]) -> Bijector:
-            weights, flip, linear = layer
-
-            def condition(event: Array) -> Bijector:
-                raw = evaluate(weights, event, self.act)
-                return self.univariate(raw.reshape(*raw.shape[:-1], dim, count))
-
-            return Chain([Autoregressive(condition), flip, *linear])
-
-        layers = (conditioner, flips, mixing)
-        return Chain([Stack(make_layer, layers, self.unroll), last])
-
-
-class AffineAutoregressiveFlow(AutoregressiveFlow):
-    """Masked autoregressive flow (MAF) with softly clamped log-scales.
-
-    Attributes:
-        clamp: bound of each layer's |log-scale|.
-    """
-
-    clamp: float = 2.0
-
-    def check(self) -> None:
-        """Raise one line if a field is out of its range."""
-        super().check()
-        check_positive("clamp", self.clamp)
-
-    def num_parameters(self) -> int:
-        """Shift and log-scale."""
-        return 2
-
-    def univariate(self, raw: Array) -> Bijector:
-        """Return the affine map; the log-scale is softly clamped."""
-        return Affine(raw[..., 0], soft_clamp(raw[..., 1], self.clamp))
-
-
-class SplineAutoregressiveFlow(AutoregressiveFlow):
-    """Autoregressive rational-quadratic spline flow; the identity beyond `bound`.
-
-    Attributes:
-        num_bins: bins K of each spline.
-    """
-
-    num_bins: int = 8
-
-    def check(self) -> None:
-        """Raise one line if a field is out of its range."""
-        super().check()
-        check_bins(self.num_bins)
-
-    def num_parameters(self) -> int:
-        """Widths, heights and inner slopes."""
-        return num_spline_parameters(self.num_bins)
-
-    def univariate(self, raw: Array) -> Bijector:
-        """Return the spline; its parameters are softly bounded."""
-        return RationalQuadraticSpline(raw, self.bound)
+        return Layout(
+            dim,
+            dim,
+            made_masks(dim, self.hidden, self.univariate.num_parameters),
+            permutation(np.tile(reverse, (self.num_layers, 1))),
+            permutation(reverse if self.num_layers % 2 else np.arange(dim)),
+            Autoregressive,
+        )

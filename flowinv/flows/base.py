@@ -2,24 +2,30 @@
 
 import abc
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from flowinv.bijectors.chain import Chain, Inverse
+from flowinv.bijectors.permute import Permutation
+from flowinv.bijectors.stack import Stack
 from flowinv.checks import check_at_least, check_last_axis, check_positive, fail
-from flowinv.flows.head import AffineHead
+from flowinv.flows.conditioner import Conditioner, evaluate
+from flowinv.flows.head import AffineHead, head_dim
+from flowinv.flows.mixing import Mixing
+from flowinv.flows.univariate import Affine, Univariate
 from flowinv.networks.activation import activation
-from flowinv.types import Bijector
+from flowinv.types import Bijector, Placed
 
 if TYPE_CHECKING:
     import distrax
 
-__all__ = ["ConditionalFlow", "standard_normal_log_prob"]
+__all__ = ["ConditionalFlow", "Layout", "standard_normal_log_prob"]
 
 
 def standard_normal_log_prob(z: Array) -> Array:
@@ -27,14 +33,36 @@ def standard_normal_log_prob(z: Array) -> Array:
     return -0.5 * (z**2).sum(-1) - 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
 
 
+class Layout(NamedTuple):
+    """How the layers of a kind of flow look at an event of D dimensions.
+
+    Attributes:
+        num_inputs: dimensions that a conditioner sees.
+        num_moved: dimensions that it moves.
+        masks: 0/1 masks of its weights, or None.
+        permutations: one after each layer, stacked.
+        last: the permutation that undoes them all.
+        layer: bijector of a layer from its conditioner.
+    """
+
+    num_inputs: int
+    num_moved: int
+    masks: tuple[np.ndarray, ...] | None
+    permutations: Permutation
+    last: Permutation
+    layer: Callable[[Callable[[Array], Bijector]], Bijector]
+
+
 class ConditionalFlow(nn.Module):
     """Abstract flow over z in R^D given a context in R^C (or None).
 
-    `flow.init(key, z, context)` gives the collections `params` (trained) and `start`
-    (the head's solved start). All methods broadcast: z `[..., D]`, context `[..., C]`.
-    Forward goes from the base N(0, I) to z. A new flow is the identity.
+    `flow.init(key, z, context)` gives `{"params": ...}`. All methods broadcast: z
+    `[..., D]`, context `[..., C]`, `placed` a mean and a log sd of `[..., D]` each in
+    whose units the flow works (None: the standard normal). Forward goes from the base
+    N(0, I) to z. A new flow is the placed Gaussian; without one, the identity.
 
     Attributes:
+        univariate: element-wise map of every layer, `Affine()` or `Spline()`.
         num_layers: layers of the stack.
         hidden: widths of each layer's conditioner.
         act: name of the conditioners' activation.
@@ -44,6 +72,7 @@ class ConditionalFlow(nn.Module):
         bound: |v| beyond which a latent counts as out of range (a spline's interval).
     """
 
+    univariate: Univariate = Affine()
     num_layers: int = 8
     hidden: tuple[int, ...] = (256, 256)
     act: str = "relu"
@@ -53,15 +82,16 @@ class ConditionalFlow(nn.Module):
     bound: float = 5.0
 
     @abc.abstractmethod
-    def normalising_stack(self, contexts: Sequence[Array], dim: int) -> Bijector:
-        """Return the layers' map from v to the base, for context parts `[..., C_i]`."""
+    def layout(self, dim: int) -> Layout:
+        """Return what the layers keep, move and permute of D dimensions."""
 
     def check(self) -> None:
         """Raise one line if a field is out of its range.
 
         Raises:
             ValueError: for fewer than one layer, no or empty hidden layers, an unknown
-                activation or a bound that is not positive.
+                activation, a bound that is not positive, or what the element-wise map
+                does not accept.
         """
         check_at_least("num_layers", self.num_layers, 1)
         if not self.hidden or min(self.hidden) < 1:
@@ -72,85 +102,133 @@ class ConditionalFlow(nn.Module):
             fail("head_hidden", "to name layers of at least one unit", self.head_hidden)
         check_positive("bound", self.bound)
         activation(self.act)
+        self.univariate.check()
 
     @nn.compact
-    def parts(self, context: Array | None, dim: int) -> tuple[Bijector, Bijector]:
+    def parts(
+        self, context: Array | None, dim: int, placed: Placed | None = None
+    ) -> tuple[Bijector, Bijector]:
         """Return the stack (base to v) and the affine head (v to z)."""
         self.check()
         if dim < 1:
             fail("theta", "with at least one dimension", dim)
         context = jnp.zeros((0,)) if context is None else jnp.asarray(context)
         self._check_sizes(context, dim)
-        head = AffineHead(dim, self.head_hidden, name="head")(context)
-        placed = jnp.concatenate([head.shift, head.log_scale], -1)
-        return Inverse(self.normalising_stack((context, placed), dim)), head
+        head = AffineHead(dim, self.head_hidden, name="head")(context, placed)
+        begins = jnp.concatenate([head.shift, head.log_scale], -1)
+        return Inverse(self._normalising((context, begins), dim)), head
+
+    def _normalising(self, contexts: Sequence[Array], dim: int) -> Bijector:
+        """Return the layers' map from v to the base, for context parts `[..., C_i]`."""
+        layout, count = self.layout(dim), self.univariate.num_parameters
+        conditioner = Conditioner(
+            self.num_layers,
+            self.hidden,
+            layout.num_inputs,
+            layout.num_moved * count,
+            layout.masks,
+            name="conditioner",
+        )(contexts)
+        mixing = Mixing(self.num_layers, dim, self.lu_mixing, name="mixing")()
+
+        def make_layer(parts: tuple[Any, ...]) -> Bijector:
+            weights, permutation, linear = parts
+
+            def condition(event: Array) -> Bijector:
+                raw = evaluate(weights, event, self.act)
+                raw = raw.reshape(*raw.shape[:-1], layout.num_moved, count)
+                return self.univariate(raw, self.bound)
+
+            return Chain([layout.layer(condition), permutation, *linear])
+
+        stacked = (conditioner, layout.permutations, mixing)
+        return Chain([Stack(make_layer, stacked, self.unroll), layout.last])
 
     def _check_sizes(self, context: Array, dim: int) -> None:
         """Raise unless D and C are those that the flow was made with."""
-        if self.has_variable("start", "head"):
-            size, known = self.get_variable("start", "head")["mean_kernel"].shape
+        if not self.is_initializing():
+            size = self.variables["params"]["conditioner"]["context_0"].shape[0]
             check_last_axis("context", context.shape, size)
-            check_last_axis("z", (dim,), known)
+            check_last_axis("z", (dim,), self._dim())
 
-    def __call__(self, z: Array, context: Array | None = None) -> Array:
-        """Return `log_prob(z, context)`."""
-        return self.log_prob(z, context)
+    def _dim(self) -> int:
+        return head_dim(self.variables["params"]["head"])
+
+    def __call__(
+        self, z: Array, context: Array | None = None, placed: Placed | None = None
+    ) -> Array:
+        """Return `log_prob(z, context, placed)`."""
+        return self.log_prob(z, context, placed)
 
     def forward_and_log_det(
-        self, z0: Array, context: Array | None = None
+        self, z0: Array, context: Array | None = None, placed: Placed | None = None
     ) -> tuple[Array, Array]:
         """Map base `z0` `[..., D]` to z; log_det has shape `[...]`."""
-        return Chain(self.parts(context, z0.shape[-1])).forward_and_log_det(z0)
+        parts = self.parts(context, z0.shape[-1], placed)
+        return Chain(parts).forward_and_log_det(z0)
 
     def inverse_and_log_det(
-        self, z: Array, context: Array | None = None
+        self, z: Array, context: Array | None = None, placed: Placed | None = None
     ) -> tuple[Array, Array]:
         """Map z `[..., D]` to the base; log_det has shape `[...]`."""
-        return Chain(self.parts(context, z.shape[-1])).inverse_and_log_det(z)
+        parts = self.parts(context, z.shape[-1], placed)
+        return Chain(parts).inverse_and_log_det(z)
 
-    def log_prob(self, z: Array, context: Array | None = None) -> Array:
+    def log_prob(
+        self, z: Array, context: Array | None = None, placed: Placed | None = None
+    ) -> Array:
         """Return log q(z | context) with shape `[...]`, z with shape `[..., D]`."""
-        z0, log_det = self.inverse_and_log_det(jnp.asarray(z), context)
+        z0, log_det = self.inverse_and_log_det(jnp.asarray(z), context, placed)
         return standard_normal_log_prob(z0) + log_det
 
-    def log_prob_and_range(
-        self, z: Array, context: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return log q and the share of the D entries of v beyond `bound`, `[...]`."""
-        stack, head = self.parts(context, z.shape[-1])
-        v, head_log_det = head.inverse_and_log_det(z)
-        z0, log_det = stack.inverse_and_log_det(v)
-        outside = (jnp.abs(v) > self.bound).mean(-1)
-        return standard_normal_log_prob(z0) + log_det + head_log_det, outside
+    def out_of_range(
+        self, z: Array, context: Array | None = None, placed: Placed | None = None
+    ) -> Array:
+        """Return the share of the D entries of v beyond `bound`, `[...]`."""
+        head = self.parts(context, z.shape[-1], placed)[1]
+        v = head.inverse_and_log_det(z)[0]
+        return (jnp.abs(v) > self.bound).mean(-1)
 
-    def sample(self, key: Array, context: Array | None, num_samples: int) -> Array:
+    def sample(
+        self,
+        key: Array,
+        context: Array | None,
+        num_samples: int,
+        placed: Placed | None = None,
+    ) -> Array:
         """Draw z with shape `[*batch, num_samples, D]` for context `[*batch, C]`."""
-        return self.sample_and_log_prob(key, context, num_samples)[0]
+        return self.sample_and_log_prob(key, context, num_samples, placed)[0]
 
     def sample_and_log_prob(
-        self, key: Array, context: Array | None, num_samples: int
+        self,
+        key: Array,
+        context: Array | None,
+        num_samples: int,
+        placed: Placed | None = None,
     ) -> tuple[Array, Array]:
         """Draw as `sample` does, and return log q of the draws, `[*batch, n]`."""
         check_at_least("num_samples", num_samples, 1)
-        dim = self.get_variable("start", "head")["mean_bias"].shape[-1]
         batch = () if context is None else context.shape[:-1]
-        z0 = jax.random.normal(key, (*batch, num_samples, dim))
+        if placed is not None:
+            batch = jnp.broadcast_shapes(batch, placed.mean.shape[:-1])
+            placed = jax.tree.map(lambda leaf: leaf[..., None, :], placed)
+        z0 = jax.random.normal(key, (*batch, num_samples, self._dim()))
         context = None if context is None else context[..., None, :]
-        z, log_det = self.forward_and_log_det(z0, context)
+        z, log_det = self.forward_and_log_det(z0, context, placed)
         return z, standard_normal_log_prob(z0) - log_det
 
     def distribution(
-        self, context: Array | None = None, dim: int | None = None
+        self, context: Array | None = None, placed: Placed | None = None
     ) -> "distrax.Transformed":
         """Return q(. | context) as a `distrax.Transformed` on R^D."""
         import distrax
 
         from flowinv.bijectors.distrax_bridge import to_distrax
 
-        dim = dim or self.get_variable("start", "head")["mean_bias"].shape[-1]
+        dim = self._dim()
         batch = () if context is None else context.shape[:-1]
         base = distrax.MultivariateNormalDiag(
             jnp.zeros((*batch, dim)), jnp.ones((*batch, dim))
         )
-        bijector = Chain(self.parts(context, dim))
+        bijector = Chain(self.parts(context, dim, placed))
         return distrax.Transformed(base, to_distrax(bijector))

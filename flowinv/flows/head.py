@@ -2,10 +2,12 @@
 
 Posteriors can be a thousand times narrower than the prior, out of reach of splines on a
 fixed interval. The head places and scales them: z = mu(c) + sigma(c) v, with v the
-output of the stack. Its start is solved (`flowinv.flows.start`), not learned, and
-kept out of the trained parameters; the network learns the correction *in units of the
-solved sigma*, so one optimizer step never moves a narrow posterior by many widths.
+output of the stack. Where it begins is handed in (`placed`, solved by a regression or
+known otherwise), not learned; the network learns the correction *in units of the placed
+sigma*, so one optimizer step never moves a narrow posterior by many widths.
 """
+
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,19 +15,22 @@ from jax import Array
 
 from flowinv.bijectors.affine import Affine, soft_clamp
 from flowinv.networks.activation import activation
+from flowinv.types import Placed
 
-__all__ = ["LOG_SIGMA_RANGE", "AffineHead"]
+__all__ = ["LOG_SIGMA_RANGE", "AffineHead", "head_dim"]
 
 # exp(-11.5) = 1e-5: ten times float32's spacing at |z| = 8, the widest useful latent.
 LOG_SIGMA_RANGE = (-11.5, 3.0)
+# Name of the last layer: its size tells D.
+_LAST = "correction"
 
 
 class AffineHead(nn.Module):
-    """Gaussian head with a solved start and a learned correction.
+    """Gaussian head: a placed Gaussian and a learned correction.
 
-    mu = mu_0 + sigma_0 delta(c), log sigma = log sigma_0 + s(c), with mu_0 = W c + b
-    and log sigma_0 = V c + d from the collection `start` (zero until solved), and
-    delta, s from an MLP whose last layer starts at zero; |s| is softly bounded by 4.
+    mu = mu_0 + sigma_0 delta(c), log sigma = log sigma_0 + s(c), with (mu_0,
+    log sigma_0) handed in, standard normal if not, and delta, s from an MLP whose last
+    layer starts at zero; |s| is softly bounded by 4.
 
     Attributes:
         dim: D.
@@ -38,27 +43,27 @@ class AffineHead(nn.Module):
     act: str = "silu"
 
     @nn.compact
-    def __call__(self, context: Array) -> Affine:
-        """Return the affine map with shift and log_scale of shape `[..., D]`."""
-        size = context.shape[-1]
-        start = {
-            name: self.variable("start", name, jnp.zeros, shape, jnp.float32).value
-            for name, shape in {
-                "mean_kernel": (size, self.dim),
-                "mean_bias": (self.dim,),
-                "scale_kernel": (size, self.dim),
-                "scale_bias": (self.dim,),
-            }.items()
-        }
-        exact = {"precision": "highest"}
-        mean = jnp.matmul(context, start["mean_kernel"], **exact) + start["mean_bias"]
-        log_scale = jnp.matmul(context, start["scale_kernel"], **exact)
-        log_scale = jnp.clip(log_scale + start["scale_bias"], *LOG_SIGMA_RANGE)
+    def __call__(self, context: Array, placed: Placed | None = None) -> Affine:
+        """Return the affine map with shift and log_scale of shape `[..., D]`.
+
+        Args:
+            context: shape `[..., C]`.
+            placed: mean and log sd, `[..., D]` each; None is the standard normal.
+        """
         net = context
         # Without a context there is nothing to correct by: a learned constant is left.
-        for width in self.hidden if size else ():
+        for width in self.hidden if context.shape[-1] else ():
             net = activation(self.act)(nn.Dense(width)(net))
-        net = nn.Dense(2 * self.dim, kernel_init=nn.initializers.zeros)(net)
+        zeros = nn.initializers.zeros
+        net = nn.Dense(2 * self.dim, kernel_init=zeros, name=_LAST)(net)
         delta, change = jnp.split(net, 2, -1)
-        shift = mean + jnp.exp(log_scale) * delta
-        return Affine(shift, log_scale + soft_clamp(change, 4.0))
+        if placed is None:
+            return Affine(delta, soft_clamp(change, 4.0))
+        log_sd = jnp.clip(placed.log_sd, *LOG_SIGMA_RANGE)
+        shift = placed.mean + jnp.exp(log_sd) * delta
+        return Affine(shift, log_sd + soft_clamp(change, 4.0))
+
+
+def head_dim(params: Any) -> int:
+    """D of the head that `params` are the parameters of."""
+    return params[_LAST]["bias"].shape[-1] // 2

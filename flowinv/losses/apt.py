@@ -29,12 +29,9 @@ from jax import Array
 
 from flowinv.checks import check_at_least, fail
 from flowinv.flows.base import standard_normal_log_prob
-from flowinv.losses.npe import Batch
+from flowinv.losses.npe import Apply, Batch, Loss
 
 __all__ = ["atom_rows", "make_apt_loss"]
-
-Apply = Callable[[Any, Array, Any], tuple[Array, Array]]
-Loss = Callable[[Apply, Any, Batch, Array], tuple[Array, Array]]
 
 
 def make_apt_loss(
@@ -61,9 +58,7 @@ def make_apt_loss(
     else:
         check_at_least("num_atoms", num_atoms, 2)
 
-    def loss(
-        apply: Apply, params: Any, batch: Batch, key: Array
-    ) -> tuple[Array, Array]:
+    def loss(apply: Apply, params: Any, batch: Batch, key: Array) -> Array:
         size = batch.z.shape[0]
         atoms = size if num_atoms == "all" else num_atoms
         if atoms > size:
@@ -72,7 +67,7 @@ def make_apt_loss(
         # One context per row, broadcast over its atoms.
         features = jax.tree.map(lambda leaf: leaf[:, None], batch.features)
         z = batch.z[rows]
-        log_q, outside = apply(params, z, features)
+        log_q = apply(params, z, features)
         score = log_q - log_prior(z)
         # The row's own atom always counts; the update drops rows that are not valid.
         counts = batch.valid[rows].at[:, 0].set(True)
@@ -83,7 +78,7 @@ def make_apt_loss(
             if batch.round is None:
                 fail("batch", "with the round of each row", "none")
             values = values - jnp.where(batch.round == 0, log_q[:, 0], 0.0)
-        return values, outside[:, 0]
+        return values
 
     return loss
 

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
-__all__ = ["Batch", "npe_loss"]
+__all__ = ["Apply", "Batch", "Loss", "npe_loss"]
+
+Apply = Callable[[Any, Array, Any], Array]
+"""`apply(params, z, features)`: log q(z | x), z `[..., D]` to `[...]`."""
 
 
 class Batch(NamedTuple):
@@ -34,20 +37,18 @@ class Batch(NamedTuple):
     round: Array | None = None
 
 
-def npe_loss(
-    apply: Callable[[Any, Array, Any], tuple[Array, Array]],
-    params: Any,
-    batch: Batch,
-    key: Array,
-) -> tuple[Array, Array]:
-    """Return -log q(z | x) in nats and the out-of-range share, `[B]` each.
+Loss = Callable[[Apply, Any, Batch, Array], Array]
+"""`loss(apply, params, batch, key)`: one number in nats for each row, `[B]`."""
+
+
+def npe_loss(apply: Apply, params: Any, batch: Batch, key: Array) -> Array:
+    """Return -log q(z | x) in nats, `[B]`.
 
     Args:
-        apply: `apply(params, z, features) -> (log q, out-of-range share)`.
+        apply: `apply(params, z, features) -> log q`.
         params: trained numbers.
         batch: rows from the joint distribution.
         key: not used; atomic losses draw their atoms with it.
     """
     del key
-    log_prob, outside = apply(params, batch.z, batch.features)
-    return -log_prob, outside
+    return -apply(params, batch.z, batch.features)

@@ -30,7 +30,7 @@ __all__ = ["WHOLE", "Box", "CutPrior", "check_cuttable", "whole_box"]
 
 # Edge of a box that cuts nothing: 2e-9 of a normal's mass lie beyond.
 WHOLE = 6.0
-# In sds of the prior: a normal prior cut to less is taken as uniform by the anchor.
+# In sds of the prior: a normal prior cut to less is placed on as a uniform one.
 FLAT = 2.0
 # A share of the box's mass below this is rounding; its w is -5.2.
 LEAST_SHARE = 1e-7
@@ -71,8 +71,8 @@ def check_cuttable(prior: Prior) -> None:
     Raises:
         ValueError: for a prior with a part that `biject_to` had to stand in for.
     """
-    bad = [block.kind for block, _ in prior.blocks if hasattr(block, "sample_latent")]
-    if bad:
+    if not prior.has_normal_latent:
+        bad = [b.kind for b, _ in prior.blocks if hasattr(b, "sample_latent")]
         fail(
             "prior of truncated rounds",
             "of parts with a known CDF",
@@ -135,10 +135,16 @@ class CutPrior:
         z = self.prior.to_latent(theta)
         return self.box.contains(z) & self.prior.contains(theta)
 
-    def to_scaled(self, theta: ArrayLike) -> Array:
-        """Put theta on (-1, 1) between the edges: linear in theta, or in z."""
+    def to_scaled(self, theta: ArrayLike, z: ArrayLike | None = None) -> Array:
+        """Put theta on (-1, 1) between the edges: linear in theta, or in z.
+
+        Args:
+            theta: parameters.
+            z: their latent under the whole prior, where it is known already.
+        """
         low, high = self._edges()
-        value = jnp.where(self._linear, jnp.asarray(theta), self.prior.to_latent(theta))
+        z = self.prior.to_latent(theta) if z is None else z
+        value = jnp.where(self._linear, jnp.asarray(theta), z)
         return 2.0 * (value - low) / (high - low) - 1.0
 
     def from_scaled(self, scaled: ArrayLike) -> Array:

@@ -160,12 +160,18 @@ class Prior:
         inside = [b.contains(part) for b, part in self._split(theta)]
         return jnp.all(jnp.stack(inside), axis=0)
 
-    def to_scaled(self, theta: ArrayLike) -> Array:
-        """Put theta `[..., D]` on (-1, 1) between its edges; z where it has none."""
+    def to_scaled(self, theta: ArrayLike, z: ArrayLike | None = None) -> Array:
+        """Put theta `[..., D]` on (-1, 1) between its edges; z where it has none.
+
+        Args:
+            theta: parameters.
+            z: their latent, where it is known already.
+        """
         theta = self._checked(theta, "theta")
         low, high = self._finite_edges()
         scaled = 2.0 * (theta - low) / (high - low) - 1.0
-        return jnp.where(self.bounded, scaled, self.to_latent(theta))
+        z = self.to_latent(theta) if z is None else z
+        return jnp.where(self.bounded, scaled, z)
 
     def from_scaled(self, scaled: ArrayLike) -> Array:
         """Inverse of `to_scaled`."""
@@ -175,6 +181,11 @@ class Prior:
         # Bounded parameters take no part in z here: 0 is the centre of all.
         free = self.from_latent(jnp.where(self.bounded, 0.0, scaled))
         return jnp.where(self.bounded, theta, free)
+
+    @property
+    def has_normal_latent(self) -> bool:
+        """Whether z is exactly N(0, I): for all but `biject_to` fallbacks."""
+        return not any(hasattr(block, "sample_latent") for block, _ in self._blocks)
 
     @property
     def bounded(self) -> np.ndarray:

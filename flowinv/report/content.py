@@ -1,17 +1,17 @@
 """What a report shows, as plain arrays and words; saved and read without pickle."""
 
-import dataclasses
+import io
 import json
-import types
+import math
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from flowinv.checks import check_shape, fail
+from flowinv.files import from_plain, to_plain, write_bytes
+from flowinv.tasks.task import ClassicalFit, ScanLayout
 
 __all__ = [
     "Answer",
@@ -27,7 +27,7 @@ __all__ = [
     "save_content",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the saved form; raised whenever a field changes its meaning."""
 
 
@@ -52,23 +52,6 @@ class Calibration:
 
     ranks: np.ndarray
     num_samples: int
-
-
-@dataclass(frozen=True)
-class ClassicalFit:
-    """The least-squares fit that the posterior is shown beside.
-
-    Attributes:
-        values: fitted parameters `[D]`; NaN where the fit knows no such parameter.
-        errors: their reported standard errors `[D]`, NaN where unknown.
-        curve: the fitted scan, as long as the flattened x, or None.
-        method: what was fitted, in a few words.
-    """
-
-    values: np.ndarray
-    errors: np.ndarray
-    curve: np.ndarray | None = None
-    method: str = "least-squares fit"
 
 
 @dataclass(frozen=True)
@@ -145,6 +128,8 @@ class ModelResult:
         answers: observation label to this model's answer.
         facts: name to value in words (parameters, training time, best epoch).
         rounds: observation label to the rounds that inferred it.
+        validation_loss: best, nats; the smallest makes the best model,
+            and infinity none.
     """
 
     history: dict[str, np.ndarray] = field(default_factory=dict)
@@ -153,23 +138,7 @@ class ModelResult:
     answers: dict[str, Answer] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, RoundsTrace] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ScanLayout:
-    """How the flattened x is cut into panels; lengths add up to that of x.
-
-    Attributes:
-        names: one title per panel.
-        positions: one array of abscissae per panel.
-        position_label: axis label with unit.
-        value_label: axis label with unit.
-    """
-
-    names: tuple[str, ...]
-    positions: tuple[np.ndarray, ...]
-    position_label: str = "position"
-    value_label: str = "counts"
+    validation_loss: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -249,12 +218,10 @@ def _check_width(what: str, array: np.ndarray | None, dim: int) -> None:
 def save_content(content: ReportContent, path: str | Path) -> None:
     """Write `content` to one compressed npz file: arrays, and a JSON of the rest."""
     arrays: dict[str, np.ndarray] = {}
-    tree = {"schema": SCHEMA, "content": _encode(content, "", arrays)}
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, content=np.array(json.dumps(tree)), **arrays)
-    partial.replace(path)
+    tree = {"schema": SCHEMA, "content": to_plain(content, arrays)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, content=np.array(json.dumps(tree)), **arrays)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_content(path: str | Path) -> ReportContent:
@@ -276,48 +243,6 @@ def load_content(path: str | Path) -> ReportContent:
         got = tree.get("schema") if isinstance(tree, dict) else type(tree).__name__
         fail("report content", f"of schema {SCHEMA}", got)
     try:
-        return _decode(tree["content"], ReportContent, arrays)
+        return from_plain(ReportContent, tree["content"], str(path), arrays)
     except (KeyError, TypeError):
         fail("report content", f"to hold every field of schema {SCHEMA}", str(path))
-
-
-def _encode(value: object, name: str, arrays: dict[str, np.ndarray]) -> object:
-    """Turn `value` into JSON, with arrays moved to `arrays` under their path."""
-    if isinstance(value, np.ndarray):
-        # Numbered, because names of observations need not be names of files.
-        key = f"array_{len(arrays)}"
-        arrays[key] = value
-        return {"$array": key}
-    if dataclasses.is_dataclass(value):
-        names = [f.name for f in dataclasses.fields(value)]
-        return {n: _encode(getattr(value, n), f"{name}.{n}", arrays) for n in names}
-    if isinstance(value, Mapping):
-        return {k: _encode(v, f"{name}.{k}", arrays) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(v, f"{name}[{i}]", arrays) for i, v in enumerate(value)]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    return fail(f"content{name}", "as array, number, text or None", type(value))
-
-
-def _decode(value: Any, kind: Any, arrays: dict[str, np.ndarray]) -> Any:  # noqa: ANN401
-    """Rebuild a value of the annotated type `kind` from its JSON form."""
-    if value is None:
-        return None
-    if isinstance(value, dict) and set(value) == {"$array"}:
-        return arrays[value["$array"]]
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        inner = [a for a in args if a not in (type(None), np.ndarray, float)]
-        return _decode(value, inner[0], arrays) if inner else value
-    if origin is dict:
-        return {k: _decode(v, args[1], arrays) for k, v in value.items()}
-    if origin is tuple:
-        return tuple(_decode(v, args[0], arrays) for v in value)
-    if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        known = {f.name for f in dataclasses.fields(kind)}
-        return kind(**{n: _decode(value[n], hints[n], arrays) for n in known})
-    return value

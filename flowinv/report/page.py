@@ -9,6 +9,7 @@ import numpy as np
 from flowinv.diagnostics.coverage import interval_coverage
 from flowinv.diagnostics.estimates import estimate_errors
 from flowinv.diagnostics.sbc import rank_test
+from flowinv.files import write_bytes
 from flowinv.report.content import Calibration, Estimates, ModelResult, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.observation_sections import observation_sections, scores_section
@@ -33,10 +34,7 @@ MOST_COLUMNS = 4
 
 def write_report(content: ReportContent, path: str | Path) -> None:
     """Write the page to `path`, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_report(content), encoding="utf-8")
-    partial.replace(path)
+    write_bytes(path, render_report(content).encode())
 
 
 def render_report(content: ReportContent) -> str:

@@ -1,4 +1,4 @@
-"""Boxes of truncated rounds: around a posterior, nested, and grown where they press."""
+"""Boxes of the prior's latent: around a posterior, nested, grown where they press."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.priors.cut import WHOLE, Box, CutPrior
+from flowinv.priors.cut import WHOLE, Box, CutPrior, whole_box
 from flowinv.priors.latent import Prior
+from flowinv.sequential.state import RoundsState
 
-__all__ = ["NextBox", "next_box"]
+__all__ = ["NextBox", "box_at", "in_box", "next_box", "start_boxes", "with_box"]
 
 # Outer share of a box, on each side, in which a posterior that is not cut has hardly
 # any mass; and the share of draws there from which a face counts as pressed. Of a
@@ -35,6 +36,33 @@ class NextBox(NamedTuple):
     pressed: Array
 
 
+def start_boxes(num_rounds: int, dim: int) -> Box:
+    """Boxes of all rounds that cut nothing, `[R + 1, D]` per edge."""
+    return jax.tree.map(
+        lambda edge: jnp.broadcast_to(edge, (num_rounds + 1, dim)), whole_box(dim)
+    )
+
+
+def box_at(boxes: Box, index: Array) -> Box:
+    """Box that the round `index` draws from."""
+    return jax.tree.map(lambda edges: edges[index], boxes)
+
+
+def with_box(boxes: Box, index: Array, box: Box) -> Box:
+    """Boxes with that of the round `index` replaced."""
+    return jax.tree.map(lambda edges, edge: edges.at[index].set(edge), boxes, box)
+
+
+def in_box(state: RoundsState, boxes: Box) -> Array:
+    """True for rows that are the prior inside this round's box, `[B]`.
+
+    Those inside it whose own box held all of it.
+    """
+    box = box_at(boxes, state.index)
+    own = box_at(boxes, state.round)
+    return box.contains(state.z) & own.holds(box)
+
+
 def next_box(
     prior: Prior,
     boxes: Box,
@@ -57,7 +85,7 @@ def next_box(
         epsilon: posterior mass left out, over all faces.
         margin: share of the width that is added on each side.
     """
-    box = jax.tree.map(lambda edges: edges[index], boxes)
+    box = box_at(boxes, index)
     cut = CutPrior(prior, box)
     scaled = cut.to_scaled(theta)
     tail = 0.5 * epsilon / scaled.shape[-1]

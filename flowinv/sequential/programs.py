@@ -10,11 +10,11 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flowinv.compiling import compiler_options
+from flowinv.compiling import compiled
 from flowinv.sequential.fitting import prepare, train_round
+from flowinv.sequential.method import Proposal
 from flowinv.sequential.outcome import finish
-from flowinv.sequential.plan import NUM_DRAWS, SIMULATE, Plan
-from flowinv.sequential.proposals import Proposal, base_distance, propose
+from flowinv.sequential.plan import NUM_DRAWS, PROPOSE, SIMULATE, Plan
 from flowinv.sequential.rows import append
 from flowinv.sequential.state import RoundInfo, RoundsState, init_rounds
 from flowinv.types import Simulator
@@ -54,11 +54,13 @@ def make_programs(
         x_shape: shape of one observation.
         batched: vmap every stage over a leading lane axis.
     """
-    quick = compiler_options(once=True)
+    method = plan.method
 
-    def program(stage: Callable, options: Any, donate: tuple[int, ...] = ()) -> Any:
-        stage = jax.vmap(stage) if batched else stage
-        return jax.jit(stage, donate_argnums=donate, compiler_options=options)
+    def program(stage: Callable, donate: tuple[int, ...] = (), **how: bool) -> Any:
+        return compiled(jax.vmap(stage) if batched else stage, donate=donate, **how)
+
+    def propose(state: RoundsState, x_obs: Array) -> Proposal:
+        return method.propose(plan, plan.round_key(state, PROPOSE), state, x_obs)
 
     def simulate(state: RoundsState, theta: Array) -> tuple[Array, Array]:
         own = plan.round_key(state, SIMULATE)
@@ -70,31 +72,29 @@ def make_programs(
     def put(
         state: RoundsState, proposal: Proposal, x: Array, valid: Array, x_obs: Array
     ) -> tuple[RoundsState, Array]:
-        distance = base_distance(plan, state, x_obs, proposal.theta)
+        distance = method.proposal_distance(plan, state, x_obs, proposal.theta)
         return append(plan, state, proposal, x, valid), distance
 
     def start(key: Array) -> RoundsState:
-        return init_rounds(
-            key, plan.estimator, plan.config, x_shape, NUM_DRAWS, plan.is_cut
-        )
+        return init_rounds(key, plan.estimator, method, x_shape, NUM_DRAWS)
 
     # Three programs, so that only training is compiled for speed.
-    prepared = program(functools.partial(prepare, plan), quick)
-    trained = program(functools.partial(train_round, plan), compiler_options())
-    finished = program(functools.partial(finish, plan), quick)
+    prepared = program(functools.partial(prepare, plan), once=True)
+    trained = program(functools.partial(train_round, plan))
+    finished = program(functools.partial(finish, plan), once=True)
 
     def fit(
         state: RoundsState, distance: Array, x_obs: Array
     ) -> tuple[RoundsState, RoundInfo]:
-        ready = prepared(state)
+        ready = prepared(state, x_obs)
         return finished(state, trained(state, ready), ready, distance, x_obs)
 
     in_jax = hasattr(simulator, "simulate")
     return Programs(
-        program(start, quick),
-        program(functools.partial(propose, plan), quick),
-        program(simulate, quick) if in_jax else None,
-        program(put, quick, donate=(0,)),
+        program(start, once=True),
+        program(propose, once=True),
+        program(simulate, once=True) if in_jax else None,
+        program(put, donate=(0,), once=True),
         fit,
     )
 

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.losses.npe import Batch
+from flowinv.sequential.method import Proposal
 from flowinv.sequential.plan import Plan
-from flowinv.sequential.proposals import Proposal
 from flowinv.sequential.state import EMPTY, RoundsState
 from flowinv.training.source import Source
 
 __all__ = [
     "append",
     "as_block",
+    "filled",
     "held_out",
     "packed",
     "partial_source",
-    "usable",
 ]
 
 # Every tenth row of each round is kept for validation.
@@ -37,7 +37,7 @@ def append(
         x: simulations, `[N, *x_shape]`; non-finite numbers become 0.
         valid: False for failed simulations, `[N]`.
     """
-    count = plan.config.num_simulations
+    count = plan.method.num_simulations
     start = state.index * count
 
     def put(buffer: Array, rows: Array) -> Array:
@@ -46,6 +46,7 @@ def append(
 
     return state._replace(
         theta=put(state.theta, proposal.theta),
+        z=put(state.z, plan.estimator.prior.to_latent(proposal.theta)),
         x=put(state.x, jnp.where(jnp.isfinite(x), x, 0.0).astype(jnp.float32)),
         valid=put(state.valid, valid),
         round=put(state.round, jnp.full(count, state.index, jnp.int32)),
@@ -53,21 +54,9 @@ def append(
     )
 
 
-def usable(plan: Plan, state: RoundsState) -> Array:
-    """True for rows that the next fit may use without bias, `[B]`.
-
-    Rows must be distributed as the prior of the network's latent. In a box those are
-    the rows inside whose own box held all of it.
-    """
-    filled = state.valid & (state.round != EMPTY)
-    if not getattr(plan.config, "keep_prior_rows", True):
-        filled = filled & ((state.round > 0) | (state.index == 0))
-    if not plan.is_cut:
-        return filled
-    box = plan.box(state, state.index)
-    own = jax.tree.map(lambda edges: edges[state.round], state.boxes)
-    inside = box.contains(plan.estimator.prior.to_latent(state.theta))
-    return filled & inside & own.holds(box)
+def filled(state: RoundsState) -> Array:
+    """True for rows with a simulation that succeeded, `[B]`."""
+    return state.valid & (state.round != EMPTY)
 
 
 def held_out(count: int) -> Array:

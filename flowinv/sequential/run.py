@@ -20,12 +20,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import check_at_least, fail
+from flowinv.checks import fail
 from flowinv.data.standardise import fit_statistics, resolve_scaling
-from flowinv.flows.estimator import Estimator
-from flowinv.posteriors.direct import Posterior
-from flowinv.priors.cut import check_cuttable
-from flowinv.sequential.config import APT, RoundsConfig
+from flowinv.models.estimator import Estimator
+from flowinv.models.posterior import Posterior
+from flowinv.sequential.method import RoundsMethod
 from flowinv.sequential.plan import SIMULATE, Plan
 from flowinv.sequential.programs import Programs, lane_sharding, make_programs
 from flowinv.sequential.proposals import KS_LIMIT
@@ -69,9 +68,8 @@ def run_rounds(
     estimator: Estimator,
     simulator: Simulator,
     x_obs: ArrayLike,
-    config: RoundsConfig,
+    method: RoundsMethod,
     *,
-    lanes_per_call: int | None = None,
     folder: str | Path | None = None,
     progress: Callable[[int, RoundInfo], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -83,10 +81,7 @@ def run_rounds(
         estimator: what is trained in every round.
         simulator: jit-able, or a host simulator with `simulate_batch`.
         x_obs: observations, `x_shape` or `[lanes, *x_shape]`.
-        config: `APT(...)` or `Truncated(...)`.
-        lanes_per_call: lanes in one vmapped program; by default one on a CPU and all
-            on an accelerator. Memory grows with it: per lane about 8 bytes for every
-            number of x of all rounds, and as much again for the features.
+        method: what rounds do.
         folder: where a checkpoint goes after each round; an earlier run's is continued
             to the same numbers. None keeps none.
         progress: called with the lane and its `RoundInfo` after each round; from
@@ -97,25 +92,24 @@ def run_rounds(
         Posteriors, history and rows of all lanes.
 
     Raises:
-        ValueError: a config out of range, an x_obs of another shape or not finite, a
-            prior that cannot be cut, simulations that fail after the first round of
-            APT, rows that do not come from their proposal.
+        ValueError: a setting out of range, an x_obs of another shape or not finite, a
+            prior that the method cannot work with, failed simulations that it may not
+            leave out, rows that do not come from their proposal.
         Interrupted: if `should_stop` said so.
     """
-    config.check()
+    method.check()
+    method.check_prior(estimator.prior)
     observed = _observations(x_obs, simulator)
     keys = _lane_keys(key, len(observed))
-    if lanes_per_call is None:
+    per_call = method.lanes_per_call
+    if not per_call:
         on_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-        lanes_per_call = 1 if on_cpu else len(observed)
-    check_at_least("lanes_per_call", lanes_per_call, 1)
-    if Plan(estimator, config).is_cut:
-        check_cuttable(estimator.prior)
+        per_call = 1 if on_cpu else len(observed)
     estimator = _resolved(keys[0], estimator, simulator)
-    plan = Plan(estimator, config)
-    batched = min(lanes_per_call, len(observed)) > 1
+    plan = Plan(estimator, method)
+    batched = min(per_call, len(observed)) > 1
     programs = make_programs(plan, simulator, tuple(simulator.x_shape), batched)
-    edges = range(lanes_per_call, len(observed), lanes_per_call)
+    edges = range(per_call, len(observed), per_call)
     calls = np.split(np.arange(len(observed)), edges)
     driver = _Driver(plan, simulator, programs, batched, folder, progress, should_stop)
     with ThreadPoolExecutor(os.cpu_count() if not batched else 1) as pool:
@@ -203,14 +197,14 @@ class _Driver:
         running = ~np.asarray(state.stopped).reshape(-1)
         good = np.asarray(valid).reshape(len(running), -1)[running]
         failed, total = int((~good).sum()), good.size
-        if failed and not first and isinstance(self.plan.config, APT):
+        if failed and not first and not self.plan.method.may_drop_failed:
             fail(
                 "simulations of rounds after the first",
-                "to succeed: leaving rows out biases the atomic loss",
+                "to succeed: leaving rows out would bias this method's loss",
                 f"{failed} of {total} failed",
-                "Use truncated rounds (method tsnpe), which may leave rows out.",
+                "Use a method that may leave rows out (tsnpe).",
             )
-        least = 2 * self.plan.config.train.batch_size
+        least = 2 * self.plan.method.train.batch_size
         if first and good.size and good.sum(-1).min() < least:
             fail(
                 "valid simulations in the first round",
@@ -236,7 +230,8 @@ class _Driver:
             like = jax.tree.map(lambda leaf: leaf.sharding, frozen.statistics)
             statistics = jax.device_put(statistics, like)
         frozen = frozen._replace(statistics=statistics)
-        return state._replace(variables=state.variables._replace(frozen=frozen))
+        variables = dataclasses.replace(state.variables, frozen=frozen)
+        return state._replace(variables=variables)
 
     def _store(self, lanes: np.ndarray, keys: Array, x_obs: Array) -> Any:
         if self.folder is None:
@@ -244,7 +239,7 @@ class _Driver:
         plan = self.plan
         mark = fingerprint(
             {
-                "config": f"{type(plan.config).__name__} {plan.config}",
+                "method": f"{type(plan.method).__name__} {plan.method}",
                 "estimator": str(plan.estimator),
                 "keys": np.asarray(jax.random.key_data(keys)).tolist(),
                 "x_obs": np.asarray(x_obs).tolist(),

@@ -1,15 +1,14 @@
 """The state of a lane: one pytree, and what a human reads of a round."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowinv.flows.estimator import Estimator, Variables
-from flowinv.priors.cut import Box, whole_box
-from flowinv.sequential.config import RoundsConfig
+from flowinv.models.estimator import Estimator, Variables
+from flowinv.sequential.method import RoundsMethod
 
 __all__ = ["EMPTY", "RoundInfo", "RoundsState", "empty_info", "init_rounds"]
 
@@ -22,28 +21,28 @@ class RoundsState(NamedTuple):
 
     Attributes:
         theta: parameters, `[B, D]`.
+        z: their latent under the whole prior, `[B, D]`.
         x: simulations, `[B, *x_shape]`.
         valid: False for failed simulations and empty rows, `[B]`.
         round: round of each row, -1 for empty ones, `[B]`.
         log_proposal: log density in theta of the proposal at each row, `[B]`.
-        boxes: box that each round drew from, `[R + 1, D]` per edge.
+        region: where the method looks: its own pytree.
         index: number of the next round.
         variables: networks of the last round; new ones, which are the prior, before it.
-        threshold: log q in z below which the last posterior is cut ("hdr").
         draws: draws of the last posterior, `[K, D]`.
         key: typed key of the lane.
         stopped: no more rounds are run.
     """
 
     theta: Array
+    z: Array
     x: Array
     valid: Array
     round: Array
     log_proposal: Array
-    boxes: Box
+    region: Any
     index: Array
     variables: Variables
-    threshold: Array
     draws: Array
     key: Array
     stopped: Array
@@ -108,34 +107,30 @@ def empty_info(num_draws: int, dim: int, lanes: tuple[int, ...] = ()) -> RoundIn
 def init_rounds(
     key: Array,
     estimator: Estimator,
-    config: RoundsConfig,
+    method: RoundsMethod,
     x_shape: tuple[int, ...],
     num_draws: int,
-    is_cut: bool,
 ) -> RoundsState:
     """Return the state before the first round: empty rows, the prior as posterior."""
-    count, dim = config.num_rounds * config.num_simulations, estimator.prior.dim
-    box = whole_box(dim)
-    frozen = estimator.skeleton(x_shape).frozen
-    if is_cut:
-        frozen = frozen._replace(box=box)
-    members = config.train.num_members
+    count, dim = method.num_rounds * method.num_simulations, estimator.prior.dim
+    region, first = method.start_region(dim), jnp.zeros((), jnp.int32)
+    box = method.latent_box(region, first)
+    members = method.train.num_members
+    frozen = estimator.skeleton(x_shape, is_cut=box is not None).frozen
+    frozen = frozen._replace(box=box)
     params = estimator.draw(key, frozen)
     if members > 1:
         params = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), params)
-    edges = jax.tree.map(
-        lambda edge: jnp.broadcast_to(edge, (config.num_rounds + 1, dim)), box
-    )
     return RoundsState(
         theta=jnp.zeros((count, dim)),
+        z=jnp.zeros((count, dim)),
         x=jnp.zeros((count, *x_shape)),
         valid=jnp.zeros(count, bool),
         round=jnp.full(count, EMPTY, jnp.int32),
         log_proposal=jnp.full(count, jnp.nan, jnp.float32),
-        boxes=edges,
-        index=jnp.zeros((), jnp.int32),
-        variables=Variables(params, frozen),
-        threshold=jnp.asarray(-jnp.inf, jnp.float32),
+        region=region,
+        index=first,
+        variables=Variables(params, frozen, members),
         draws=estimator.prior.sample(key, num_draws),
         key=key,
         stopped=jnp.asarray(False),

@@ -4,16 +4,17 @@ Priors over (mean_x, mean_y, std_x, std_y), uniform, in grid units: `slides` (No
 2021) has stds from 5 to 15, `today` from 1 to 15 ("to make the task more tricky").
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jax import Array
 
+from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import Prior, uniform
 from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
 from flowinv.simulators.knife_edge import StepScan
 from flowinv.tasks.options import boolean, choice, integer, number, parse_options
-from flowinv.tasks.task import Reference, Task
+from flowinv.tasks.task import ClassicalFit, Reference, ScanLayout, Task
 
 __all__ = ["BEAM_OPTIONS", "SCAN_OPTIONS", "beam_profile", "step_scan"]
 
@@ -94,32 +95,58 @@ def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | N
 
 def _task(
     name: str,
-    spec: str,
     simulator: BeamProfile | StepScan,
     prior_name: str,
     description: str,
 ) -> Task:
     prior = _prior(prior_name, simulator)
     is_scan = isinstance(simulator, StepScan)
+    cumulative = is_scan or simulator.observable == "knife_edge"
     return Task(
+        prior,
+        simulator,
         name=name,
-        prior=prior,
-        simulator=simulator,
+        description=description,
         num_observations=NUM_OBSERVATIONS,
+        observation_key=OBSERVATION_KEY,
         input_scaling="root",
         # Moments of one histogram are sufficient up to the window's edges. Those of
         # a step scan's differences are too noisy: a network reads the whole curve.
         embedding="mlp" if is_scan else "none",
         summary="none" if is_scan else "moments",
-        cumulative=is_scan or simulator.observable == "knife_edge",
-        description=description,
-        spec=spec,
-        observation_key=OBSERVATION_KEY,
+        summaries={"moments": ProfileMoments(cumulative=cumulative)},
         exact=_reference(simulator, prior),
+        classical=_classical(simulator, prior, cumulative),
+        layout=_layout(simulator),
     )
 
 
-def beam_profile(spec: str, texts: Mapping[str, str]) -> Task:
+def _classical(
+    simulator: BeamProfile | StepScan, prior: Prior, cumulative: bool
+) -> Callable[[np.ndarray], ClassicalFit]:
+    """The fit that such scans are read by today: erf of an edge, Gauss of a profile."""
+    kind = "knife_edge" if cumulative else "projections"
+    method = "erf least-squares fit" if cumulative else "Gaussian fit"
+
+    def fit(x: np.ndarray) -> ClassicalFit:
+        from flowinv.samplers.classical import classical_fit
+
+        found = classical_fit(x, simulator.positions, kind)
+        values, errors = (np.full(prior.dim, np.nan) for _ in range(2))
+        values[:4], errors[:4] = found.value, found.error
+        return ClassicalFit(values, errors, found.curve.ravel(), method)
+
+    return fit
+
+
+def _layout(simulator: BeamProfile | StepScan) -> ScanLayout:
+    """Both axes side by side."""
+    grid = np.asarray(simulator.positions)
+    names = ("horizontal (x)", "vertical (y)")
+    return ScanLayout(names, (grid, grid), "position (grid units)", "counts")
+
+
+def beam_profile(texts: Mapping[str, str]) -> Task:
     """Build the task of the beam-profile surrogate from its options as texts.
 
     Raises:
@@ -132,10 +159,10 @@ def beam_profile(spec: str, texts: Mapping[str, str]) -> Task:
     seen = "knife-edge curves" if "knife" in simulator.observable else "projections"
     points = simulator.num_points
     description = f"2-D normal beam spot seen as two {seen} of {points} points."
-    return _task("beam_profile", spec, simulator, prior_name, description)
+    return _task("beam_profile", simulator, prior_name, description)
 
 
-def step_scan(spec: str, texts: Mapping[str, str]) -> Task:
+def step_scan(texts: Mapping[str, str]) -> Task:
     """Build the task of the knife-edge step scan from its options as texts.
 
     Raises:
@@ -148,4 +175,4 @@ def step_scan(spec: str, texts: Mapping[str, str]) -> Task:
     description = (
         f"Two knife-edge step scans of {simulator.num_points} independent exposures."
     )
-    return _task("step_scan", spec, simulator, prior_name, description)
+    return _task("step_scan", simulator, prior_name, description)

@@ -34,7 +34,7 @@ PRIOR_VARIANCE = 0.1  # of gaussian_linear
 GAUSSIAN_OPTIONS = {"dim": integer}
 
 
-def two_moons(spec: str, texts: Mapping[str, str]) -> Task:
+def two_moons(texts: Mapping[str, str]) -> Task:
     """Build two_moons: U[-1, 1]^2, exact posterior draws."""
     parse_options("two_moons", texts, {})
     simulator = TwoMoons()
@@ -44,19 +44,19 @@ def two_moons(spec: str, texts: Mapping[str, str]) -> Task:
 
     prior = _box(simulator.names, 1.0)
     text = "Two thin crescents: a folded half ring, seen once."
-    return _task("two_moons", spec, simulator, prior, text, exact)
+    return _task("two_moons", simulator, prior, text, exact)
 
 
-def slcp(spec: str, texts: Mapping[str, str]) -> Task:
+def slcp(texts: Mapping[str, str]) -> Task:
     """Build slcp: U[-3, 3]^5, four modes."""
     parse_options("slcp", texts, {})
     simulator = Slcp()
     prior = _box(simulator.names, 3.0)
     text = "Mean and covariance of a 2-D normal from four points: four modes."
-    return _task("slcp", spec, simulator, prior, text, None)
+    return _task("slcp", simulator, prior, text, None)
 
 
-def gaussian_linear(spec: str, texts: Mapping[str, str]) -> Task:
+def gaussian_linear(texts: Mapping[str, str]) -> Task:
     """Build gaussian_linear: N(0, 0.1 I), posterior in closed form."""
     simulator = _gaussian("gaussian_linear", texts)
 
@@ -69,10 +69,10 @@ def gaussian_linear(spec: str, texts: Mapping[str, str]) -> Task:
     scale = [math.sqrt(PRIOR_VARIANCE)] * simulator.dim
     prior = normal([0.0] * simulator.dim, scale, simulator.names)
     text = f"Location of a normal in {simulator.dim} dimensions, normal prior."
-    return _task("gaussian_linear", spec, simulator, prior, text, exact)
+    return _task("gaussian_linear", simulator, prior, text, exact)
 
 
-def gaussian_linear_uniform(spec: str, texts: Mapping[str, str]) -> Task:
+def gaussian_linear_uniform(texts: Mapping[str, str]) -> Task:
     """Build gaussian_linear_uniform: U[-1, 1]^D, a normal cut by the box."""
     simulator = _gaussian("gaussian_linear_uniform", texts)
 
@@ -86,7 +86,7 @@ def gaussian_linear_uniform(spec: str, texts: Mapping[str, str]) -> Task:
 
     prior = _box(simulator.names, 1.0)
     text = f"Location of a normal in {simulator.dim} dimensions, box prior."
-    return _task("gaussian_linear_uniform", spec, simulator, prior, text, exact)
+    return _task("gaussian_linear_uniform", simulator, prior, text, exact)
 
 
 def _gaussian(name: str, texts: Mapping[str, str]) -> GaussianLinear:
@@ -104,23 +104,18 @@ def _generator(key: Array) -> np.random.Generator:
 
 def _task(
     name: str,
-    spec: str,
     simulator: GaussianLinear | Slcp | TwoMoons,
     prior: Prior,
     description: str,
     exact: Reference | None,
 ) -> Task:
     return Task(
+        prior,
+        simulator,
         name=name,
-        prior=prior,
-        simulator=simulator,
-        num_observations=NUM_OBSERVATIONS,
-        input_scaling="none",
-        embedding="none",
-        summary="none",
-        cumulative=False,
         description=description,
-        spec=spec,
+        num_observations=NUM_OBSERVATIONS,
         observation_key=OBSERVATION_KEY,
+        input_scaling="none",
         exact=exact,
     )

@@ -16,12 +16,13 @@ from flowinv.tasks.benchmark import (
     slcp,
     two_moons,
 )
+from flowinv.tasks.from_file import is_file_spec, task_from_file
 from flowinv.tasks.options import split_spec
 from flowinv.tasks.task import Task
 
 __all__ = ["task", "task_names", "task_options"]
 
-Builder = Callable[[str, Mapping[str, str]], Task]
+Builder = Callable[[Mapping[str, str]], Task]
 
 TASKS: dict[str, tuple[Builder, tuple[str, ...]]] = {
     "beam_profile": (beam_profile, tuple(BEAM_OPTIONS)),
@@ -56,9 +57,15 @@ def task(spec: str) -> Task:
     takes prior, points, photons, background, drift, jitter, read_noise, fit_amplitude
     and fit_background; the `gaussian_linear`s take dim; `two_moons` and `slcp` nothing.
 
+    `file.py:name` takes a `Task` of your own, or a function without arguments that
+    returns one; `file.py` alone looks for `task`.
+
     Raises:
-        ValueError: for an unknown task or option (with near names), or a bad value.
+        ValueError: for an unknown task or option (with near names), a bad value, or a
+            file that does not give a task.
     """
+    if is_file_spec(spec):
+        return task_from_file(spec)
     name, options = split_spec(spec)
     check_known("task", name, TASKS)
-    return TASKS[name][0](spec, options)
+    return TASKS[name][0](options)

@@ -1,7 +1,7 @@
 """What a task is: an inference problem with its answers."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -11,43 +11,81 @@ from flowinv.checks import fail
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
-__all__ = ["Reference", "Task"]
+__all__ = ["ClassicalFit", "Reference", "ScanLayout", "Task"]
 
 Reference = Callable[[np.ndarray, int, Array], np.ndarray]
+Summary = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
+class ClassicalFit:
+    """The least-squares fit that the posterior is shown beside.
+
+    Attributes:
+        values: fitted parameters `[D]`; NaN where the fit knows no such parameter.
+        errors: their reported standard errors `[D]`, NaN where unknown.
+        curve: the fitted scan, as long as the flattened x, or None.
+        method: what was fitted, in a few words.
+    """
+
+    values: np.ndarray
+    errors: np.ndarray
+    curve: np.ndarray | None = None
+    method: str = "least-squares fit"
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanLayout:
+    """How the flattened x is cut into panels; lengths add up to that of x.
+
+    Attributes:
+        names: one title per panel.
+        positions: one array of abscissae per panel.
+        position_label: axis label with unit.
+        value_label: axis label with unit.
+    """
+
+    names: tuple[str, ...]
+    positions: tuple[np.ndarray, ...]
+    position_label: str = "position"
+    value_label: str = "counts"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A prior, a simulator, fixed observations, and their exact posterior if known.
 
     Attributes:
-        name: name in the registry.
         prior: named parameters with units.
         simulator: draws x given theta.
-        num_observations: number of fixed observations, counted from 1.
-        input_scaling: how x is scaled before the embedding, e.g. "root" for counts.
-        embedding: network that suits x, "none" where the summaries say it all.
-        summary: fixed summaries that suit x, e.g. "moments" for profiles, or "none".
-        cumulative: x holds knife-edge curves, not profiles.
+        name: name of the task, for the report.
         description: one sentence.
-        spec: the text that gives this task again, name and options.
+        num_observations: number of fixed observations, counted from 1.
         observation_key: integer that fixes the observations; part of the problem's
             definition, like the prior.
+        input_scaling: how x is scaled before the embedding, e.g. "root" for counts;
+            "auto" decides from the data.
+        embedding: network that suits x, "none" where the summaries say it all.
+        summary: fixed summaries that suit x, e.g. "moments" for profiles, or "none".
+        summaries: summaries by name that read this task's x, before the registry's.
         exact: `exact(x, num_samples, key) -> [n, D]` posterior draws, or None.
+        classical: `classical(x)`: the fit that scans are read by today, or None.
+        layout: how a scan is drawn; None draws x against its index.
     """
 
-    name: str
     prior: Prior
     simulator: Simulator
-    num_observations: int
-    input_scaling: str
-    embedding: str
-    summary: str
-    cumulative: bool
-    description: str
-    spec: str
-    observation_key: int
+    name: str = "task"
+    description: str = "A task of your own."
+    num_observations: int = 10
+    observation_key: int = 0
+    input_scaling: str = "auto"
+    embedding: str = "none"
+    summary: str = "none"
+    summaries: Mapping[str, Summary] = dataclasses.field(default_factory=dict)
     exact: Reference | None = None
+    classical: Callable[[np.ndarray], ClassicalFit] | None = None
+    layout: ScanLayout | None = None
 
     def observation(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the fixed observation `index` and the theta it was simulated from.

@@ -13,10 +13,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.compiling import Options, compiler_options
+from flowinv.compiling import compiled
 from flowinv.losses.npe import Batch
 from flowinv.training.source import Source
-from flowinv.training.state import EpochInfo, StepInfo, TrainState, validated
+from flowinv.training.state import (
+    EpochInfo,
+    Schedule,
+    StepInfo,
+    TrainState,
+    validated,
+)
 from flowinv.training.update import finish_epoch
 
 __all__ = ["EpochParts", "make_chunk", "make_stepper", "run_epoch"]
@@ -32,23 +38,13 @@ class EpochParts(NamedTuple):
         source: rows.
         update: `(state, batch, key) -> (state, StepInfo)`.
         validate: `(params, blocks, key) -> (loss, out-of-range share)`.
-        patience: epochs to wait; 0 never stops.
-        max_epochs: epochs at most.
-        wide: the network is wide: compile for speed, not for a quick start.
+        schedule: how many epochs.
     """
 
     source: Source
     update: Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]
     validate: Callable[[Any, Batch, Array], tuple[Array, Array]]
-    patience: int
-    max_epochs: int
-    wide: bool = False
-
-
-def _options(parts: EpochParts) -> Options | None:
-    """One choice for both drivers: other options would round otherwise."""
-    # XLA's emitters double the compilation for a tenth of a wide network's step.
-    return None if parts.wide else compiler_options()
+    schedule: Schedule
 
 
 def _stream(state: TrainState, stream: int, number: Array) -> Array:
@@ -69,7 +65,7 @@ def _finish(
     # One fixed key: atomic losses would otherwise see other atoms in every epoch.
     key = jax.random.fold_in(state.key, _VALIDATION)
     validation = parts.validate(validated(state), blocks, key)
-    return finish_epoch(state, info, validation, parts.patience, parts.max_epochs)
+    return finish_epoch(state, info, validation, parts.schedule)
 
 
 def run_epoch(
@@ -116,7 +112,7 @@ def make_chunk(
 
     if ensemble:
         chunk = jax.vmap(chunk, in_axes=(0, None, None))
-    return jax.jit(chunk, donate_argnums=0, compiler_options=_options(parts))
+    return compiled(chunk, wide=parts.schedule.wide, donate=(0,))
 
 
 def make_stepper(
@@ -127,9 +123,7 @@ def make_stepper(
     The host only dispatches; it waits for nothing before the epoch ends. The history
     has a leading axis of one epoch, as a chunk's.
     """
-    options = _options(parts)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(once=True))
     def order(state: TrainState, data: Any) -> Any:
         return parts.source.epoch(data, _stream(state, _ORDER, state.epoch))
 
@@ -141,8 +135,9 @@ def make_stepper(
         state, report = _finish(parts, state, info, blocks)
         return state, jax.tree.map(lambda leaf: leaf[None], report)
 
-    one = jax.jit(one, donate_argnums=0, compiler_options=options)
-    end = jax.jit(end, donate_argnums=0, compiler_options=options)
+    order = compiled(order, once=True)
+    # The options of a chunk: others would round otherwise.
+    one, end = (compiled(f, wide=parts.schedule.wide, donate=(0,)) for f in (one, end))
 
     def epoch(state: TrainState, data: Any, blocks: Batch) -> Any:
         shared, infos = order(state, data), []

@@ -1,7 +1,6 @@
 """Training from simulations to the best networks: what is built, in which order."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,31 +11,27 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import check_at_least, check_shape, fail
-from flowinv.compiling import compiler_options
+from flowinv.compiling import compiled
 from flowinv.data.simulate import simulate
-from flowinv.flows.estimator import Estimator, Variables
-from flowinv.losses.npe import Batch, npe_loss
+from flowinv.losses.npe import Loss, npe_loss
+from flowinv.models.estimator import Estimator, Variables
+from flowinv.models.posterior import Posterior
 from flowinv.training.checkpoint import fingerprint
-from flowinv.training.config import TrainConfig, make_optimizer
+from flowinv.training.config import TrainConfig
+from flowinv.training.engine import is_wide, make_parts
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
-from flowinv.training.packing import Packing, as_vector, unpacked
+from flowinv.training.prepare import prepare
 from flowinv.training.source import Source, fixed_source, fresh_source
-from flowinv.training.state import TrainState, init_state
-from flowinv.training.update import make_update, make_validate
+from flowinv.training.state import Schedule, TrainState, init_state
 from flowinv.types import Dataset, Simulator
 
 __all__ = ["Fit", "Interrupted", "Progress", "train"]
 
-# Rows of one validation block, and of the simulations that fresh mode solves on.
-_BLOCK, _SOLVE = 1_024, 20_000
-# Up to so many rows, compiling the features' program costs more than running it.
-_FEW = 50_000
+# Simulations that fresh mode solves on.
+_SOLVE = 20_000
 # Steps that a chunk of short epochs holds at least: hides the host's millisecond.
 _CHUNK_STEPS = 100
-# Weights above which parameters stay separate arrays, and above which one jitted step
-# beats a scanned epoch on a CPU.
-_WIDE = 400_000
 
 # Streams of the caller's key.
 _SPLIT, _MEMBERS, _TRAIN, _FIRST_ROWS = range(4)
@@ -60,6 +55,11 @@ class Fit(NamedTuple):
     state: TrainState
     message: str
 
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior of the best networks."""
+        return Posterior(self.estimator, self.variables)
+
 
 def train(
     key: Array,
@@ -67,6 +67,7 @@ def train(
     data: Dataset | Simulator,
     config: TrainConfig,
     *,
+    loss: Loss = npe_loss,
     folder: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -78,6 +79,7 @@ def train(
         estimator: what to train.
         data: a `Dataset` (fixed mode), or a jit-able simulator (fresh mode).
         config: how to train.
+        loss: a method's loss; plain maximum likelihood by default.
         folder: where checkpoints go; an earlier run's are continued. None keeps none.
         progress: called before the first chunk and after every one.
         should_stop: asked after every chunk; True saves and raises `Interrupted`.
@@ -92,41 +94,28 @@ def train(
         Interrupted: if `should_stop` said so.
     """
     config.check()
-    fresh = not isinstance(data, Dataset)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
-    frozen = estimator.solve(rows, num_validation)
-    training, blocks = _featured(estimator, frozen, rows, num_validation)
-    if fresh:
-        source, max_epochs = _fresh(estimator, frozen, data, config)
+    ready = prepare(estimator, rows, num_validation)
+    if isinstance(data, Dataset):
+        source = fixed_source(ready.training, config.batch_size)
+        max_epochs, patience = config.epochs(source.steps), config.patience
     else:
-        source, max_epochs = _fixed(training, config)
-    total = source.steps * max_epochs
-    optimizer = make_optimizer(config, total)
-    draw = jax.jit(lambda key: estimator.draw(key, frozen))
-    packing, wide = _packing(draw)
-    loss = _make_loss(estimator, frozen, packing)
-    parts = EpochParts(
-        source,
-        make_update(loss, optimizer, config.ema_decay),
-        make_validate(loss),
-        0 if fresh else config.patience,
-        max_epochs,
-        wide,
-    )
-    state = _initial(key, draw, packing, optimizer, config)
+        source, max_epochs = _fresh(estimator, ready.frozen, data, config)
+        patience = 0
+    draw = jax.jit(lambda key: estimator.draw(key, ready.frozen))
+    # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
+    wide = is_wide(jax.eval_shape(draw, jax.random.key(0)))
+    schedule = Schedule(max_epochs, patience, wide)
+    parts, optimizer = make_parts(estimator, loss, config, source, schedule)
+    state = _initial(key, draw, optimizer, config)
     mark = _mark(key, estimator, config, state, len(rows.theta) - num_validation)
+    total = source.steps * max_epochs
     run = _driver(parts, config)
-    loop = Loop(run, source.data, blocks, config, total, folder, mark)
-    state, history = loop(state, frozen, progress, should_stop)
-    best = Variables(_tree(packing, state.best_params, config.num_members), frozen)
+    loop = Loop(run, source.data, ready.blocks, config, total, folder, mark)
+    state, history = loop(state, ready.frozen, progress, should_stop)
+    best = Variables(state.best_params, ready.frozen, config.num_members)
     return Fit(estimator, best, history, state, _verdict(state, history))
-
-
-def _tree(packing: Packing, trained: Any, num_members: int) -> Any:
-    """Trained form back to the parameter tree, member by member for an ensemble."""
-    unpack = jax.vmap(packing.unpack) if num_members > 1 else packing.unpack
-    return jax.jit(unpack, compiler_options=compiler_options(once=True))(trained)
 
 
 def _rows(
@@ -173,85 +162,27 @@ def _check_rows(estimator: Estimator, data: Dataset) -> None:
 
 def _valid(data: Dataset, order: np.ndarray) -> Dataset:
     order = order[np.asarray(data.valid)[order]]
-    options = compiler_options(once=True)
-    take = jax.jit(
-        lambda data, order: jax.tree.map(lambda leaf: leaf[order], data),
-        compiler_options=options,
+    take = compiled(
+        lambda data, order: jax.tree.map(lambda leaf: leaf[order], data), once=True
     )
     return take(data, order)
-
-
-def _featured(
-    estimator: Estimator, frozen: Any, rows: Dataset, num_validation: int
-) -> tuple[Batch, Batch]:
-    """`_split` compiled."""
-    options = compiler_options(once=len(rows.theta) <= _FEW)
-    split = jax.jit(_split, static_argnums=(0, 3), compiler_options=options)
-    return split(estimator, frozen, rows, num_validation)
-
-
-def _split(
-    estimator: Estimator, frozen: Any, rows: Dataset, num_validation: int
-) -> tuple[Batch, Batch]:
-    """Training rows as one batch, and validation rows in blocks."""
-    features = estimator.features(frozen, rows.x)
-    z = estimator.prior_of(frozen).to_latent(rows.theta)
-    batch = Batch(z, features, rows.valid)
-    count = len(rows.theta) - num_validation
-    training = jax.tree.map(lambda leaf: leaf[:count], batch)
-    return training, _blocks(jax.tree.map(lambda leaf: leaf[count:], batch))
-
-
-def _blocks(batch: Batch) -> Batch:
-    """Rows as `[blocks, rows, ...]`, the last block filled with invalid rows."""
-    count = batch.z.shape[0]
-    size = min(_BLOCK, count)
-    fill = -count % size
-
-    def fold(leaf: Array) -> Array:
-        leaf = jnp.concatenate([leaf, leaf[:fill]]) if fill else leaf
-        return leaf.reshape(len(leaf) // size, size, *leaf.shape[1:])
-
-    valid = jnp.concatenate([batch.valid, jnp.zeros(fill, bool)]).reshape(-1, size)
-    return jax.tree.map(fold, batch)._replace(valid=valid)
-
-
-def _packing(draw: Callable[[Array], Any]) -> tuple[Packing, bool]:
-    """How the parameters are kept, and whether they are a wide network's."""
-    # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
-    shapes = jax.eval_shape(draw, jax.random.key(0))
-    weights = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    wide = weights > _WIDE
-    return unpacked() if wide else as_vector(shapes), wide
-
-
-def _make_loss(
-    estimator: Estimator, frozen: Any, packing: Packing
-) -> Callable[..., Any]:
-    def apply(params: Any, z: Array, features: Any) -> tuple[Array, Array]:
-        variables = Variables(packing.unpack(params), frozen)
-        return estimator.latent_log_prob(variables, z, features)
-
-    return lambda params, batch, key: npe_loss(apply, params, batch, key)
 
 
 def _initial(
     key: Array,
     draw: Callable[[Array], Any],
-    packing: Packing,
     optimizer: Any,
     config: TrainConfig,
 ) -> TrainState:
     """State of one network, or of an ensemble with a leading axis."""
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(once=True))
-    def one(member: int) -> TrainState:
-        own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), member)
-        params = packing.pack(draw(own))
+    def member(number: int) -> TrainState:
+        own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), number)
         return init_state(
-            jax.random.fold_in(own, _TRAIN), params, optimizer, config.ema_decay > 0
+            jax.random.fold_in(own, _TRAIN), draw(own), optimizer, config.ema_decay > 0
         )
 
+    one = compiled(member, once=True)
     if config.num_members == 1:
         return one(0)
     states = [one(member) for member in range(config.num_members)]
@@ -263,17 +194,11 @@ def _driver(parts: EpochParts, config: TrainConfig) -> Any:
     driver = config.driver
     if driver == "auto":
         on_cpu = jax.default_backend() == "cpu"
-        driver = "step" if on_cpu and parts.wide else "scan"
+        driver = "step" if on_cpu and parts.schedule.wide else "scan"
     if driver == "step" and not ensemble:
         return make_stepper(parts)
     epochs = max(1, round(_CHUNK_STEPS / parts.source.steps))
-    return make_chunk(parts, min(epochs, parts.max_epochs), ensemble)
-
-
-def _fixed(rows: Batch, config: TrainConfig) -> tuple[Source, int]:
-    """All rows in every epoch."""
-    source = fixed_source(rows, config.batch_size)
-    return source, config.epochs(source.steps)
+    return make_chunk(parts, min(epochs, parts.schedule.max_epochs), ensemble)
 
 
 def _fresh(
@@ -310,7 +235,7 @@ def _words(estimator: Estimator, state: TrainState) -> list[str]:
     flow = f"{type(estimator.flow).__name__} {estimator.flow}"
     low, high = estimator.prior.low.tolist(), estimator.prior.high.tolist()
     prior, scaling = f"{estimator.prior} {low} {high}", estimator.input_scaling
-    return [flow, prior, scaling, str(estimator.anchored), *shapes]
+    return [flow, prior, scaling, str(estimator.placed), *shapes]
 
 
 def _numbers(key: Array) -> list[int]:

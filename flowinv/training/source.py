@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.data.simulate import simulate_rows
-from flowinv.flows.estimator import Estimator, Frozen
 from flowinv.losses.npe import Batch
+from flowinv.models.estimator import Estimator, Frozen
 from flowinv.types import Simulator
 
 __all__ = ["Source", "fixed_source", "fresh_rows", "fresh_source"]

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-__all__ = ["EpochInfo", "StepInfo", "TrainState", "init_state", "validated"]
+__all__ = [
+    "EpochInfo",
+    "Schedule",
+    "StepInfo",
+    "TrainState",
+    "init_state",
+    "validated",
+]
 
 
 class TrainState(NamedTuple):
@@ -42,12 +49,25 @@ class TrainState(NamedTuple):
     stopped: Array
 
 
+class Schedule(NamedTuple):
+    """How long training goes on, and how its programs are compiled.
+
+    Attributes:
+        max_epochs: epochs at most.
+        patience: epochs to wait for a better validation loss; 0 never stops.
+        wide: the network is wide: compile for speed, not for a quick start.
+    """
+
+    max_epochs: int
+    patience: int = 0
+    wide: bool = False
+
+
 class StepInfo(NamedTuple):
-    """Loss (nats), gradient norm before clipping and out-of-range share of a step."""
+    """Loss (nats) and gradient norm before clipping of a step."""
 
     loss: Array
     gradient_norm: Array
-    out_of_range: Array
 
 
 class EpochInfo(NamedTuple):

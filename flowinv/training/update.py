@@ -9,11 +9,18 @@ import optax
 from jax import Array
 
 from flowinv.losses.npe import Batch
-from flowinv.training.state import EpochInfo, StepInfo, TrainState, validated
+from flowinv.training.state import (
+    EpochInfo,
+    Schedule,
+    StepInfo,
+    TrainState,
+    validated,
+)
 
 __all__ = ["finish_epoch", "make_update", "make_validate", "masked_mean"]
 
-Loss = Callable[[Any, Batch, Array], tuple[Array, Array]]
+Loss = Callable[[Any, Batch, Array], Array]
+"""`loss(params, batch, key)`: a method's loss with its `apply` bound, `[B]`."""
 
 
 def masked_mean(values: Array, valid: Array) -> Array:
@@ -38,12 +45,10 @@ def make_update(
     def update(
         state: TrainState, batch: Batch, key: Array
     ) -> tuple[TrainState, StepInfo]:
-        def objective(params: Any) -> tuple[Array, Array]:
-            values, outside = loss(params, batch, key)
-            return masked_mean(values, batch.valid), masked_mean(outside, batch.valid)
+        def objective(params: Any) -> Array:
+            return masked_mean(loss(params, batch, key), batch.valid)
 
-        evaluate = jax.value_and_grad(objective, has_aux=True)
-        (value, outside), gradient = evaluate(state.params)
+        value, gradient = jax.value_and_grad(objective)(state.params)
         norm = optax.tree.norm(gradient)
         good = jnp.isfinite(value) & jnp.isfinite(norm)
         go = good & ~state.stopped
@@ -68,23 +73,29 @@ def make_update(
             failed_step=failed,
             stopped=state.stopped | ~good,
         )
-        return state, StepInfo(value, norm, outside)
+        return state, StepInfo(value, norm)
 
     return update
 
 
-def make_validate(loss: Loss) -> Callable[[Any, Batch, Array], tuple[Array, Array]]:
-    """Return `validate(params, blocks, key)`: mean loss and out-of-range share.
+def make_validate(
+    loss: Loss, out_of_range: Callable[[Any, Batch], Array]
+) -> Callable[[Any, Batch, Array], tuple[Array, Array]]:
+    """Return `validate(params, blocks, key)`: mean loss and mean out-of-range share.
 
     `blocks` are validation rows of shape `[blocks, rows, ...]`, taken one block at a
     time to bound the memory.
+
+    Args:
+        loss: the loss that is trained.
+        out_of_range: `(params, batch)`: share of latent entries beyond the flow's
+            interval, `[B]`.
     """
 
     def validate(params: Any, blocks: Batch, key: Array) -> tuple[Array, Array]:
         def one(block: Batch) -> tuple[Array, Array]:
-            values, outside = loss(params, block, key)
-            sums = jnp.where(block.valid, jnp.stack([values, outside]), 0.0).sum(-1)
-            return sums, block.valid.sum()
+            both = jnp.stack([loss(params, block, key), out_of_range(params, block)])
+            return jnp.where(block.valid, both, 0.0).sum(-1), block.valid.sum()
 
         sums, counts = jax.lax.map(one, blocks)
         mean = sums.sum(0) / jnp.maximum(counts.sum(), 1)
@@ -97,8 +108,7 @@ def finish_epoch(
     state: TrainState,
     info: StepInfo,
     validation: tuple[Array, Array],
-    patience: int,
-    max_epochs: int,
+    schedule: Schedule,
 ) -> tuple[TrainState, EpochInfo]:
     """Compare with the best, wait or stop, and sum the epoch up.
 
@@ -112,7 +122,9 @@ def finish_epoch(
 
     waited = jnp.where(better, 0, state.waited + 1)
     epoch = state.epoch + 1
-    done = (epoch >= max_epochs) | ((waited >= patience) if patience else False)
+    patience = schedule.patience
+    tired = (waited >= patience) if patience else False
+    done = (epoch >= schedule.max_epochs) | tired
     report = EpochInfo(
         train_loss=info.loss.mean(),
         validation_loss=loss,

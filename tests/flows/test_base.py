@@ -4,7 +4,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flowinv.flows.description import FLOWS
+from flowinv.flows import (
+    CINN,
+    AffineAutoregressiveFlow,
+    SplineAutoregressiveFlow,
+    SplineCouplingFlow,
+)
+
+FLOWS = {
+    "cinn": CINN,
+    "spline": SplineCouplingFlow,
+    "maf": AffineAutoregressiveFlow,
+    "spline-ar": SplineAutoregressiveFlow,
+}
 
 
 @pytest.mark.parametrize("flow", FLOWS)

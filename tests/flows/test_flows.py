@@ -16,9 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowinv.bijectors.affine import Affine as AffineBijector
 from flowinv.flows import (
     CINN,
     AffineAutoregressiveFlow,
+    AutoregressiveFlow,
+    CouplingFlow,
+    Placed,
     SplineAutoregressiveFlow,
     SplineCouplingFlow,
 )
@@ -105,7 +109,7 @@ def drawn(case: Case, scale: float, seed: int = 0) -> dict[str, Any]:
     are drawn `scale` times larger; linear mixing likewise.
     """
     rng = np.random.default_rng(seed)
-    last = ("kernel_0", "bias_0", "Dense_1", "lower", "upper", "log_diagonal")
+    last = ("kernel_0", "bias_0", "correction", "lower", "upper", "log_diagonal")
 
     def draw(path: Any, leaf: jax.Array) -> np.ndarray:
         name = jax.tree_util.keystr(path)
@@ -207,24 +211,23 @@ def test_log_det_is_that_of_the_jacobian(case):
 def test_gradients_are_finite_everywhere(case):
     module, context = case.module(), context_of(case)
 
-    def loss(params: Any, start: Any, z: jax.Array, context: Any) -> jax.Array:
-        variables = {"params": params, "start": start}
-        log_prob = module.apply(variables, z, context, method="log_prob")
-        sample = module.apply(variables, z, context, method="forward_and_log_det")
+    def loss(params: Any, placed: Any, z: jax.Array, context: Any) -> jax.Array:
+        rest = (z, context, placed)
+        log_prob = module.apply({"params": params}, *rest, method="log_prob")
+        sample = module.apply({"params": params}, *rest, method="forward_and_log_det")
         return jnp.tanh(1e-2 * log_prob).mean() + jnp.tanh(sample[0]).mean()
 
     gradient = jax.jit(jax.grad(loss, (0, 2)))
     special = np.float32([0.0, 5.0, -5.0, 10.0, 5.0 - 1e-6, 1e6, -1e6, 1e15])
     z = np.repeat(np.resize(special, ROWS)[:, None], case.dim, 1)
+    placed = Placed(np.float32(0.3) * np.ones_like(z), np.float32(-2.0) + 0 * z)
     for scale in (1.0, 30.0):
-        variables = drawn(case, scale)
-        gradients = gradient(variables["params"], variables["start"], z, context)
-        chex.assert_tree_all_finite(gradients)
+        params = drawn(case, scale)["params"]
+        chex.assert_tree_all_finite(gradient(params, placed, z, context))
     # Nothing is left without a gradient, except in a MADE what its masks cut off and
     # the weights of inputs of which there are none.
-    gradients, _ = gradient(
-        drawn(case, 1.0)["params"], new(case)["start"], points(case), context
-    )
+    near = jax.tree.map(lambda leaf: leaf[:ROWS], placed)
+    gradients, _ = gradient(drawn(case, 1.0)["params"], near, points(case), context)
     for leaf in jax.tree.leaves(gradients):
         assert leaf.size == 0 or np.abs(leaf).max() > 0 or case.dim == 1
 
@@ -349,9 +352,64 @@ def test_the_distribution_of_distrax_has_our_density_and_draws(flow, num_context
 def test_the_range_is_the_share_beyond_the_bound(flow):
     case = Case(flow, 2, None)
     z = np.float32([[0, 0], [4.9, 5.1], [-6, 7]])
-    log_prob, outside = jitted(case, "log_prob_and_range")(new(case), z, None)
+    outside = jitted(case, "out_of_range")(new(case), z, None)
     np.testing.assert_allclose(outside, [0.0, 0.5, 1.0])
-    np.testing.assert_allclose(log_prob, standard_normal_log_prob(z), rtol=1e-5)
+    placed = Placed(np.float32([0, 0]), np.float32([0, np.log(2)]))
+    outside = jitted(case, "out_of_range")(new(case), z, None, placed)
+    np.testing.assert_allclose(outside, [0.0, 0.0, 0.5])
+
+
+@pytest.mark.parametrize("flow", CLASSES)
+def test_a_placed_flow_is_the_flow_in_units_of_its_place(flow):
+    """log q(z; placed) = log q((z - mean) / sd) - log sd, and draws likewise."""
+    case = Case(flow, 2)
+    z, context = points(case)[:4], context_of(case, 4)
+    placed = Placed(np.float32([[3.0, -2.0]]), np.float32([[-5.0, 1.0]]))
+    scale = np.exp(placed.log_sd)
+    # A head without an own correction: the conditioners see the head's place.
+    variables = new(case)
+    plain = jitted(case, "log_prob")(variables, z, context)
+    moved = jitted(case, "log_prob")(
+        variables, placed.mean + scale * z, context, placed
+    )
+    expected = plain - placed.log_sd.sum()
+    np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=1e-3)
+    sample = case.module().apply(
+        variables, jax.random.key(0), context, 5_000, placed, method="sample"
+    )
+    assert sample.shape == (4, 5_000, 2)
+    # Five sds of a mean of 5,000, and of an sd.
+    gap = (sample.mean(1) - placed.mean) / scale
+    assert np.abs(gap).max() < 5 / 5_000**0.5
+    np.testing.assert_allclose(sample.std(1), np.tile(scale, (4, 1)), rtol=0.05)
+
+
+def test_a_users_own_map_makes_a_flow():
+    """Both layouts take any map: here a shift alone."""
+
+    @dataclass(frozen=True)
+    class Shift:
+        num_parameters = 1
+
+        def check(self) -> None:
+            pass
+
+        def __call__(self, raw: jax.Array, bound: float) -> Any:
+            return AffineBijector(raw[..., 0], jnp.zeros_like(raw[..., 0]))
+
+    z = points(Case("cinn", 3))
+    for kind in (CouplingFlow, AutoregressiveFlow):
+        flow = kind(univariate=Shift(), num_layers=2, hidden=(8,))
+        variables = flow.init(jax.random.key(0), z)
+        rng = np.random.default_rng(0)
+        variables = jax.tree.map(
+            lambda leaf, rng=rng: leaf + 0.3 * rng.normal(size=leaf.shape), variables
+        )
+        base, log_det = flow.apply(variables, z, method="inverse_and_log_det")
+        back, _ = flow.apply(variables, base, method="forward_and_log_det")
+        np.testing.assert_allclose(back, z, atol=1e-4)
+        # Shifts move no volume: the head's constant scale is all there is.
+        np.testing.assert_allclose(log_det, log_det[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("flow", CLASSES)

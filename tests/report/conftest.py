@@ -10,14 +10,13 @@ from flowinv.diagnostics.widths import compare_widths
 from flowinv.report.content import (
     Answer,
     Calibration,
-    ClassicalFit,
     Estimates,
     ModelResult,
     Observation,
     ReportContent,
     RoundsTrace,
-    ScanLayout,
 )
+from flowinv.tasks.task import ClassicalFit, ScanLayout
 
 NAMES = ("mean_x", "mean_y", "std_x", "std_y")
 UNITS = ("grid", "grid", "grid", "grid")

@@ -11,10 +11,10 @@ from flowinv.report.content import (
     ModelResult,
     Observation,
     ReportContent,
-    ScanLayout,
     load_content,
     save_content,
 )
+from flowinv.tasks.task import ScanLayout
 
 
 def leaves(value):

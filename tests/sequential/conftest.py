@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flowinv.flows.coupling import CINN
-from flowinv.flows.estimator import Estimator
+from flowinv.flows import CINN
+from flowinv.methods import APT, Truncated
+from flowinv.models.estimator import Estimator
 from flowinv.priors.latent import normal
-from flowinv.sequential import APT, Truncated
 from flowinv.training.config import TrainConfig
 
 
@@ -67,10 +67,10 @@ QUICK = TrainConfig(
 
 @pytest.fixture(scope="session")
 def quick():
-    """Configs of all methods, two rounds of 300 with ten steps."""
+    """All methods, three rounds of 300 with ten steps: one program each."""
 
     def make(name, **fields):
-        fields = {"num_rounds": 2, "num_simulations": 300, "train": QUICK, **fields}
+        fields = {"num_rounds": 3, "num_simulations": 300, "train": QUICK, **fields}
         if name == "hybrid":
             return APT(truncated_rounds=1, **fields)
         if name == "apt":

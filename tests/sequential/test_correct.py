@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from flowinv.diagnostics.c2st import c2st
-from flowinv.flows.coupling import CINN, SplineCouplingFlow
-from flowinv.flows.estimator import Estimator
-from flowinv.sequential import APT, Truncated, run_rounds
+from flowinv.flows import CINN, SplineCouplingFlow
+from flowinv.methods import APT, Truncated
+from flowinv.models.estimator import Estimator
+from flowinv.sequential import run_rounds
 from flowinv.tasks.registry import task as get_task
 
 pytestmark = pytest.mark.slow

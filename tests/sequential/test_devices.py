@@ -12,18 +12,19 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 from conftest import QUICK, Shift
-from flowinv.flows.coupling import CINN
-from flowinv.flows.estimator import Estimator
+from flowinv.flows import CINN
+from flowinv.models.estimator import Estimator
 from flowinv.priors.latent import normal
-from flowinv.sequential import Truncated, run_rounds
+from flowinv.methods import Truncated
+from flowinv.sequential import run_rounds
 from flowinv.sequential.programs import lane_sharding
 
 assert len(jax.devices()) == int(sys.argv[2])
 flow = CINN(num_layers=2, hidden=(16,), head_hidden=(16,))
 estimator = Estimator(normal([0.0, 0.0], [1.0, 1.0]), flow, input_scaling="none")
-config = Truncated(num_rounds=2, num_simulations=300, train=QUICK)
+config = Truncated(num_rounds=2, num_simulations=300, train=QUICK, lanes_per_call=4)
 x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
-done = run_rounds(jax.random.key(0), estimator, Shift(), x, config, lanes_per_call=4)
+done = run_rounds(jax.random.key(0), estimator, Shift(), x, config)
 if sys.argv[2] == "4":
     assert len(lane_sharding(4).device_set) == 4
     assert lane_sharding(3) is None

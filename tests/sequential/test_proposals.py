@@ -1,14 +1,17 @@
 """Proposals: their densities, and rows that do not come from them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowinv.posteriors.direct import Posterior
+from flowinv.models.posterior import Posterior
 from flowinv.priors.cut import Box
-from flowinv.sequential.plan import NUM_DRAWS, Plan
-from flowinv.sequential.proposals import KS_LIMIT, base_distance, propose
+from flowinv.sequential.boxes import box_at
+from flowinv.sequential.plan import NUM_DRAWS, PROPOSE, Plan
+from flowinv.sequential.proposals import KS_LIMIT
 from flowinv.sequential.run import check_proposal
 from flowinv.sequential.state import init_rounds
 
@@ -20,25 +23,34 @@ def later(estimator, quick):
     """Plan and a state in round 1, with a box and a network that is not the prior."""
 
     def make(name):
-        config = quick(name)
-        plan = Plan(estimator, config)
-        state = init_rounds(
-            jax.random.key(0), estimator, config, (2,), NUM_DRAWS, plan.is_cut
-        )
+        method = quick(name)
+        plan = Plan(estimator, method)
+        state = init_rounds(jax.random.key(0), estimator, method, (2,), NUM_DRAWS)
         box = Box(jnp.asarray([0.0, -1.0]), jnp.asarray([0.6, -0.3]))
-        boxes = jax.tree.map(lambda e, b: e.at[1:].set(b), state.boxes, box)
         variables = state.variables
-        if plan.is_cut:
-            variables = variables._replace(frozen=variables.frozen._replace(box=box))
+        if variables.frozen.box is not None:
+            boxes = jax.tree.map(lambda e, b: e.at[1:].set(b), state.region, box)
+            state = state._replace(region=boxes)
+            frozen = variables.frozen._replace(box=box)
+            variables = dataclasses.replace(variables, frozen=frozen)
         # The affine head's last bias: one sd to the side, a third of the width.
         params = jax.tree.map(lambda leaf: leaf, variables.params)
-        params["flow"]["head"]["Dense_1"]["bias"] = jnp.asarray([1.0, -1.0, -1.0, -1.0])
-        variables = variables._replace(params=params)
-        return plan, state._replace(
-            index=jnp.int32(1), boxes=boxes, variables=variables
+        params["flow"]["head"]["correction"]["bias"] = jnp.asarray(
+            [1.0, -1.0, -1.0, -1.0]
         )
+        variables = dataclasses.replace(variables, params=params)
+        return plan, state._replace(index=jnp.int32(1), variables=variables)
 
     return make
+
+
+def propose(plan, state):
+    key = plan.round_key(state, PROPOSE)
+    return plan.method.propose(plan, key, state, X_OBS)
+
+
+def distance_of(plan, state, theta):
+    return plan.method.proposal_distance(plan, state, X_OBS, theta)
 
 
 def test_density_of_each_proposal(later, method):
@@ -46,10 +58,10 @@ def test_density_of_each_proposal(later, method):
     plan, state = later(method)
     if method == "hdr":
         state = _with_level(plan, state)
-    rows = propose(plan, state, X_OBS)
+    rows = propose(plan, state)
     assert rows.theta.shape == (300, 2)
     if method == "box":
-        low, high = plan.box(state, 1)
+        low, high = box_at(state.region, 1)
         assert bool(((rows.theta > low) & (rows.theta < high)).all())
         from scipy import stats
 
@@ -70,7 +82,7 @@ def _with_level(plan, state):
     """The region of the posterior's upper 80 %."""
     z = plan.draws(jax.random.key(1), state.variables, X_OBS, 4_000)
     level = jnp.quantile(plan.log_q(state.variables, z, X_OBS), 0.2)
-    return state._replace(threshold=level)
+    return state._replace(region=level)
 
 
 def test_highest_density_region_holds_prior_draws(later):
@@ -82,8 +94,8 @@ def test_highest_density_region_holds_prior_draws(later):
 
     plan, state = later("hdr")
     state = _with_level(plan, state)
-    level = state.threshold
-    rows = propose(plan, state, X_OBS)
+    level = state.region
+    rows = propose(plan, state)
     log_q = plan.log_q(state.variables, rows.theta, X_OBS)  # theta is z: N(0, I) prior
     assert float((log_q >= level - 1e-4).mean()) == 1.0
     prior = jax.random.normal(jax.random.key(2), (200_000, 2))
@@ -97,18 +109,16 @@ def test_highest_density_region_holds_prior_draws(later):
 def test_rows_from_elsewhere_are_noticed(later, name):
     """Prior rows passed off as the proposal's, and the other way round."""
     plan, state = later(name)
-    own = propose(plan, state, X_OBS).theta
-    distance = base_distance(plan, state, X_OBS, own)
+    own = propose(plan, state).theta
+    distance = distance_of(plan, state, own)
     assert float(distance) < KS_LIMIT
     check_proposal(distance)
     prior = plan.estimator.prior.sample(jax.random.key(3), 300)
     with pytest.raises(ValueError, match="theta to come from the proposal"):
-        check_proposal(base_distance(plan, state, X_OBS, prior))
-    if name == "apt":
-        return  # before the first round the network is the prior
+        check_proposal(distance_of(plan, state, prior))
     first = state._replace(index=jnp.int32(0))
     with pytest.raises(ValueError, match="Kolmogorov-Smirnov"):
-        check_proposal(base_distance(plan, first, X_OBS, own))
+        check_proposal(distance_of(plan, first, own))
 
 
 def test_nan_is_no_proposal():

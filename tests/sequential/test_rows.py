@@ -8,10 +8,19 @@ from scipy import stats
 
 from flowinv.losses.npe import Batch
 from flowinv.priors.cut import Box, CutPrior
+from flowinv.sequential.boxes import box_at, with_box
+from flowinv.sequential.method import Proposal
 from flowinv.sequential.plan import NUM_DRAWS, Plan
-from flowinv.sequential.proposals import Proposal
-from flowinv.sequential.rows import append, held_out, packed, partial_source, usable
+from flowinv.sequential.rows import (
+    append,
+    filled,
+    held_out,
+    packed,
+    partial_source,
+)
 from flowinv.sequential.state import init_rounds
+
+X_OBS = jnp.zeros(2)
 
 
 def test_packed_rows_take_turns():
@@ -39,25 +48,28 @@ def test_batches_hold_no_row_twice_and_all_rows_in_turn(count):
     assert not np.array_equal(order[:count], other[:count])
 
 
-def start(estimator, config):
-    plan = Plan(estimator, config)
-    state = init_rounds(
-        jax.random.key(0), estimator, config, (2,), NUM_DRAWS, plan.is_cut
-    )
+def start(estimator, method):
+    plan = Plan(estimator, method)
+    state = init_rounds(jax.random.key(0), estimator, method, (2,), NUM_DRAWS)
     return plan, state
+
+
+def usable(plan, state, index=None):
+    if index is not None:
+        state = state._replace(index=jnp.int32(index))
+    return np.asarray(filled(state) & plan.method.usable(plan, state, X_OBS))
 
 
 def put(plan, state, box, key, valid=None):
     """Rows of the prior cut to `box` as the next round."""
     prior = CutPrior(plan.estimator.prior, box)
-    boxes = jax.tree.map(
-        lambda edges, edge: edges.at[state.index].set(edge), state.boxes, box
-    )
-    count = plan.config.num_simulations
+    if plan.method.latent_box(state.region, 0) is not None:
+        state = state._replace(region=with_box(state.region, state.index, box))
+    count = plan.method.num_simulations
     theta = prior.from_latent(prior.sample_latent(key, count))
     valid = jnp.ones(count, bool) if valid is None else valid
     rows = Proposal(theta, prior.log_prob(theta))
-    state = append(plan, state._replace(boxes=boxes), rows, theta, valid)
+    state = append(plan, state, rows, theta, valid)
     return state._replace(index=state.index + 1)
 
 
@@ -71,8 +83,8 @@ def test_rows_inside_a_nested_box_are_the_cut_prior(estimator, quick):
     for round_index, half in enumerate((6.0, 1.0, 0.7)):
         state = put(plan, state, small(half), jax.random.key(round_index))
     state = state._replace(index=jnp.int32(2))
-    use = np.asarray(usable(plan, state))
-    box = plan.box(state, state.index)
+    use = usable(plan, state)
+    box = box_at(state.region, state.index)
     assert use[4_000:6_000].all()
     assert 0.2 < use[:2_000].mean() < 0.35  # 0.516^2 of the prior
     assert not use[6_000:].any()
@@ -85,7 +97,7 @@ def test_rows_of_a_smaller_box_are_left_out_when_it_grows(estimator, quick):
     plan, state = start(estimator, quick("box", num_rounds=4))
     for round_index, half in enumerate((6.0, 0.5, 1.0)):
         state = put(plan, state, small(half), jax.random.key(round_index))
-    use = np.asarray(usable(plan, state._replace(index=jnp.int32(2))))
+    use = usable(plan, state, 2)
     assert use[:300].any()
     assert not use[300:600].any()
     assert use[600:900].all()
@@ -96,11 +108,11 @@ def test_failed_rows_and_prior_rows(estimator, quick):
     valid = jnp.arange(300) % 3 > 0
     for round_index in range(2):
         state = put(plan, state, small(6.0), jax.random.key(round_index), valid)
-    first = np.asarray(usable(plan, state._replace(index=jnp.int32(0))))
+    first = usable(plan, state, 0)
     np.testing.assert_array_equal(first[:300], valid)
-    later = np.asarray(usable(plan, state._replace(index=jnp.int32(1))))
+    later = usable(plan, state, 1)
     assert not later[:300].any()
-    np.testing.assert_array_equal(later[300:], valid)
+    np.testing.assert_array_equal(later[300:600], valid)
 
 
 def test_held_out_rows_are_a_tenth_of_each_round():
@@ -114,3 +126,16 @@ def test_a_stopped_lane_keeps_its_rows(estimator, quick):
     after = put(plan, frozen, small(6.0), jax.random.key(1))
     np.testing.assert_array_equal(after.theta, state.theta)
     np.testing.assert_array_equal(after.round, state.round)
+
+
+def test_rows_outside_the_highest_density_region_are_left_out(estimator, quick):
+    """All rows of the region and no others, by the last posterior's own density."""
+    plan, state = start(estimator, quick("hdr", num_simulations=2_000))
+    state = put(plan, state, small(6.0), jax.random.key(0))
+    log_q = np.asarray(plan.log_q(state.variables, state.theta, X_OBS))[:2_000]
+    threshold = float(np.median(log_q))
+    use = usable(plan, state._replace(region=jnp.float32(threshold)))
+    np.testing.assert_array_equal(use[:2_000], log_q >= threshold)
+    assert not use[2_000:].any()
+    first = state._replace(region=jnp.float32(-jnp.inf))
+    assert usable(plan, first)[:2_000].all()

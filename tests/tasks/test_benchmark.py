@@ -16,7 +16,7 @@ def test_what_a_task_promises(spec):
     assert x.shape == problem.simulator.x_shape
     assert problem.prior.contains(theta)
     assert np.isfinite(problem.simulator.log_prob(theta, x))
-    again, _ = task(problem.spec).observation(1)
+    again, _ = task(spec).observation(1)
     np.testing.assert_array_equal(x, again)
     other, _ = problem.observation(2)
     assert (x != other).all()

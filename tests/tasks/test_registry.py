@@ -47,8 +47,7 @@ def test_options_reach_the_simulator():
 
 
 def test_spec_gives_the_task_again():
-    problem = task(BEAM)
-    again = task(problem.spec)
+    problem, again = task(BEAM), task(BEAM)
     assert again.simulator == problem.simulator
     assert again.prior == problem.prior
 

@@ -10,15 +10,15 @@ import optax
 import pytest
 
 from flowinv.data.simulate import simulate
-from flowinv.flows.coupling import CINN
-from flowinv.flows.estimator import Estimator
+from flowinv.flows import CINN
 from flowinv.losses.npe import Batch
+from flowinv.models.estimator import Estimator
 from flowinv.priors.latent import normal
 from flowinv.training.config import TrainConfig
 from flowinv.training.epoch import EpochParts
 from flowinv.training.fit import train
 from flowinv.training.source import fixed_source
-from flowinv.training.state import init_state
+from flowinv.training.state import Schedule, init_state
 from flowinv.training.update import make_update, make_validate
 
 DESIGN = ((1.0, 0.5), (-0.5, 1.0), (0.3, 0.3))
@@ -77,9 +77,9 @@ def prior():
 
 @pytest.fixture(scope="session")
 def estimator(prior):
-    # Not anchored: what the training tests see was learned, not solved.
+    # Not placed: what the training tests see was learned, not solved.
     flow = CINN(num_layers=2, hidden=(8,), head_hidden=(16,))
-    return Estimator(prior, flow, input_scaling="none", anchored=False)
+    return Estimator(prior, flow, input_scaling="none", placed=False)
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +122,7 @@ def toy():
 
         def quadratic(params, batch, key):
             del key
-            return ((params["p"] - batch.z) ** 2).sum(-1), jnp.zeros(len(batch.z))
+            return ((params["p"] - batch.z) ** 2).sum(-1)
 
         def batch(z, lead=()):
             return Batch(z, (), jnp.ones((*lead, z.shape[-2]), bool))
@@ -132,9 +132,8 @@ def toy():
         parts = EpochParts(
             fixed_source(batch(rows), 8),
             make_update(loss, optimizer, ema),
-            make_validate(loss),
-            patience,
-            max_epochs,
+            make_validate(loss, lambda params, batch: jnp.zeros(len(batch.z))),
+            Schedule(max_epochs, patience),
         )
         blocks = batch(held[None], (1,))
 

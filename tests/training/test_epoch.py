@@ -67,7 +67,7 @@ def test_chunks_are_traced_once(toy, driver):
 
 def _square(params, batch, key):
     del key
-    return ((params["p"] - batch.z) ** 2).sum(-1), jnp.zeros(len(batch.z))
+    return ((params["p"] - batch.z) ** 2).sum(-1)
 
 
 def _with_loss(toy, loss):
@@ -75,7 +75,8 @@ def _with_loss(toy, loss):
 
     from flowinv.training.update import make_update, make_validate
 
-    update, validate = make_update(loss, optax.adam(0.05), 0.0), make_validate(loss)
+    update = make_update(loss, optax.adam(0.05), 0.0)
+    validate = make_validate(loss, lambda params, batch: jnp.zeros(len(batch.z)))
     toy.parts = toy.parts._replace(update=update, validate=validate)
     return toy
 

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowinv.training.prepare import initial
 from flowinv.training.source import fresh_rows, fresh_source
 
 
 @pytest.fixture(scope="module")
 def frozen(estimator, data):
-    return estimator.init(jax.random.key(0), data, 600).frozen
+    return initial(jax.random.key(0), estimator, data, 600).frozen
 
 
 def test_no_row_comes_twice(estimator, frozen, linear):
@@ -34,4 +35,4 @@ def test_failed_simulations_become_invalid_rows(estimator, frozen, failing):
     assert abs(float(rows.valid.mean()) - 0.9) < 0.033
     assert np.isfinite(rows.z).all()
     assert np.isfinite(rows.features.inputs).all()
-    assert np.isfinite(rows.features.extras).all()
+    assert np.isfinite(rows.features.summaries).all()

@@ -1,0 +1,1 @@
+"""An experiment: simulate, train, measure and report, resumable at every stage."""

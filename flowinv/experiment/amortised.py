@@ -1,0 +1,148 @@
+"""One network for all observations: simulate, train, measure, for every model."""
+
+import json
+import shutil
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flowinv.data.simulate import simulate
+from flowinv.data.store import num_rows, read_dataset, write_dataset
+from flowinv.experiment import measure
+from flowinv.experiment.build import build_estimator
+from flowinv.experiment.experiment import Experiment
+from flowinv.files import read_json, write_bytes, write_json
+from flowinv.models.files import load, save
+from flowinv.models.posterior import Posterior
+from flowinv.report.content import ModelResult, Observation
+from flowinv.training.fit import Fit, train
+from flowinv.types import Dataset, Simulator
+
+__all__ = ["infer_amortised"]
+
+_HISTORY = ("train_loss", "validation_loss", "gradient_norm", "out_of_range", "step")
+
+
+class _Trained(NamedTuple):
+    """A trained model and what the report says of its training."""
+
+    posterior: Posterior
+    history: dict[str, np.ndarray]
+    facts: dict[str, str]
+    validation_loss: float
+
+
+def infer_amortised(
+    run: Experiment, scans: tuple[Observation, ...]
+) -> tuple[dict[str, ModelResult], tuple[Observation, ...]]:
+    """Train and measure every model; each is saved in its own folder.
+
+    Returns:
+        Results by the model's name, and what was answered: the task's observations
+        and the user's scans.
+    """
+    data, results = _data(run), {}
+    observed = measure.observations(run) + scans
+    for name, flow, seed in run.config.models():
+        trained = _trained(run, name, flow, seed, data)
+        run.watch.note("held-out simulations")
+        key, settings = run.key("evaluate"), run.config.evaluate
+        estimates, calibration = measure.held_out(
+            key, trained.posterior, run.task, settings
+        )
+        results[name] = ModelResult(
+            trained.history,
+            estimates,
+            calibration,
+            measure.answer(run, key, trained.posterior, observed),
+            trained.facts,
+            validation_loss=trained.validation_loss,
+        )
+    return results, observed
+
+
+def _data(run: Experiment) -> Dataset | Simulator:
+    """Return the simulator in fresh mode, else the stored or newly drawn fixed set."""
+    method, task = run.config.method, run.task
+    if method.fresh:
+        return task.simulator
+    store, count = run.folder / "simulations", int(method.num_simulations)
+    if store.exists():
+        if num_rows(store) == count:
+            return read_dataset(store)
+        shutil.rmtree(store)
+    # Renamed when complete: a killed run leaves no half store to stumble over.
+    part = run.folder / "simulations.part"
+    shutil.rmtree(part, ignore_errors=True)
+    key = run.key("simulate")
+    with run.watch.bar("simulate", count) as bar:
+        data = simulate(
+            key, task.prior, task.simulator, count, progress=lambda n, _: bar.to(n)
+        )
+    write_dataset(part, data)
+    part.rename(store)
+    return data
+
+
+def _trained(
+    run: Experiment, name: str, flow: str, seed: int, data: Dataset | Simulator
+) -> _Trained:
+    """Train one model, or read what an earlier start of this run trained."""
+    folder = run.folder / name
+    done = folder / "training.json"
+    if done.is_file():
+        history = _read_history(folder)
+        return _Trained(load(folder / "model"), history, **read_json(done, "training"))
+    method, began = run.config.method, time.monotonic()
+    run.watch.note(f"{name}: compile")
+    key = run.key("train")
+    with run.watch.bar(f"train {name}") as bar:
+        fit = train(
+            jax.random.fold_in(key, seed) if seed else key,
+            build_estimator(run.task, flow, run.config.network),
+            data,
+            method.train,
+            loss=method.loss,
+            folder=folder / "checkpoints",
+            progress=bar.training,
+            should_stop=run.watch.should_stop,
+        )
+    save(folder / "model", fit.posterior)
+    history = _mean_history(fit)
+    rows = zip(*history.values(), strict=True)
+    lines = [
+        json.dumps({"epoch": i + 1, **dict(zip(history, map(float, row), strict=True))})
+        for i, row in enumerate(rows)
+    ]
+    write_bytes(folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
+    loss = float(np.mean(fit.state.best_loss))
+    facts = _facts(fit, loss, time.monotonic() - began)
+    write_json(done, {"facts": facts, "validation_loss": loss})
+    return _Trained(fit.posterior, history, facts, loss)
+
+
+def _mean_history(fit: Fit) -> dict[str, np.ndarray]:
+    """Arrays over epochs; an ensemble's are averaged over its active members."""
+    return {
+        name: np.nanmean(fit.history[name].reshape(len(fit.history[name]), -1), 1)
+        for name in _HISTORY
+    }
+
+
+def _facts(fit: Fit, loss: float, seconds: float) -> dict[str, str]:
+    weights = sum(leaf.size for leaf in jax.tree.leaves(fit.variables.params))
+    return {
+        "trained numbers": f"{weights:,}",
+        "training time": f"{seconds:.0f} s",
+        "steps": f"{int(np.max(fit.history['step'])):,}",
+        "validation loss": f"{loss:.4f}",
+        "end": fit.message,
+    }
+
+
+def _read_history(folder: Any) -> dict[str, np.ndarray]:
+    text = (folder / "history.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    return {name: np.array([line[name] for line in lines]) for name in _HISTORY}

@@ -1,0 +1,133 @@
+"""The sequential part of an experiment: rounds for every observation, every model."""
+
+import time
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flowinv.experiment import measure
+from flowinv.experiment.build import build_estimator
+from flowinv.experiment.experiment import Experiment
+from flowinv.models.files import save
+from flowinv.report.content import ModelResult, Observation, RoundsTrace
+from flowinv.sequential import Rounds, run_rounds
+from flowinv.sequential.state import RoundInfo
+
+__all__ = ["infer_in_rounds", "model_folder"]
+
+
+def infer_in_rounds(
+    run: Experiment, scans: tuple[Observation, ...]
+) -> tuple[dict[str, ModelResult], tuple[Observation, ...]]:
+    """Run the rounds of every model: one posterior for each observation, all saved.
+
+    Returns:
+        Results by the model's name, and what was answered: the user's scans, or the
+        task's observations where there are none.
+    """
+    observed, results = scans or measure.observations(run), {}
+    for name, flow, seed in run.config.models():
+        key = jax.random.fold_in(run.key("train"), seed)
+        began = time.monotonic()
+        done = _lanes(run, name, flow, key, observed)
+        seconds = time.monotonic() - began
+        for observation, posterior in zip(observed, done.posteriors, strict=True):
+            save(run.folder / name / model_folder(observation.label), posterior)
+        results[name] = _result(run, key, observed, done, seconds)
+    return results, observed
+
+
+def model_folder(label: str) -> str:
+    """Folder of an observation's model, below its flow's: a label fit for files."""
+    return "".join(c if c.isalnum() or c in ".-" else "_" for c in label)
+
+
+def _lanes(
+    run: Experiment,
+    name: str,
+    flow: str,
+    key: Array,
+    observed: tuple[Observation, ...],
+) -> Rounds:
+    """Rounds of all observations, with a bar over their rounds."""
+    method, task = run.config.method, run.task
+    # One key for each observation's name: others beside it change nothing.
+    keys = jnp.stack([jax.random.fold_in(key, _number(o.label)) for o in observed])
+    with run.watch.bar(f"rounds {name}", method.num_rounds * len(observed)) as bar:
+
+        def progress(lane: int, info: RoundInfo) -> None:
+            bar.step(
+                f"{observed[lane].label}: round {int(info.round) + 1}, "
+                f"moved {float(info.distance):.2g} sd, "
+                f"outside {100 * float(info.mass_outside):.2g} %"
+            )
+
+        return run_rounds(
+            keys,
+            build_estimator(task, flow, run.config.network),
+            task.simulator,
+            np.stack([o.x for o in observed]),
+            method,
+            folder=run.folder / name / "checkpoints",
+            progress=progress,
+            should_stop=run.watch.should_stop,
+        )
+
+
+def _number(label: str) -> int:
+    """A 31-bit number of a label, the same in every process."""
+    return zlib.crc32(label.encode()) >> 1
+
+
+def _result(
+    run: Experiment,
+    key: Array,
+    observed: tuple[Observation, ...],
+    done: Rounds,
+    seconds: float,
+) -> ModelResult:
+    """Answers, scores and rounds of one model."""
+    answers, rounds = {}, {}
+    for lane, observation in enumerate(observed):
+        answers |= measure.answer(run, key, done.posteriors[lane], (observation,))
+        rounds[observation.label] = _trace(run, observation, done.history[lane])
+    loss = float(np.mean([history.validation_loss[-1] for history in done.history]))
+    facts = {
+        "rounds": ", ".join(str(len(t.distance)) for t in rounds.values()),
+        "simulations": f"{run.config.method.num_simulations:,} a round",
+        "time": f"{seconds:.0f} s for {len(observed)} observations",
+        "validation loss": f"{loss:.4f}",
+    }
+    return ModelResult(
+        answers=answers, facts=facts, rounds=rounds, validation_loss=loss
+    )
+
+
+def _trace(
+    run: Experiment, observation: Observation, history: RoundInfo
+) -> RoundsTrace:
+    """What the report shows of the rounds of one observation."""
+    count = len(history.round)
+    scores = np.full(count, np.nan)
+    if observation.exact is not None and "forest" in run.config.evaluate.classifiers:
+        from flowinv.diagnostics.c2st import c2st
+
+        exact = observation.exact
+        for index, draws in enumerate(history.draws):
+            size = min(len(exact), len(draws))
+            scores[index] = c2st(exact[:size], draws[:size], "forest").score
+    per_round = run.config.method.num_simulations
+    return RoundsTrace(
+        num_simulations=per_round * np.arange(1, count + 1),
+        num_used=np.asarray(history.num_used),
+        mass_outside=np.asarray(history.mass_outside),
+        sample_efficiency=np.asarray(history.sample_efficiency),
+        distance=np.asarray(history.distance),
+        validation_loss=np.asarray(history.validation_loss),
+        mean=np.asarray(history.mean),
+        sd=np.asarray(history.sd),
+        c2st_forest=scores,
+    )

@@ -1,0 +1,162 @@
+"""Files: one way to write them whole, and one between dataclasses and plain data.
+
+A file is written beside its target and renamed: a reader finds the old one, the new one
+or none, never half of one. Frozen dataclasses become JSON and come back with names and
+types checked, so that a mistyped file answers in one line.
+"""
+
+import dataclasses
+import json
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from flowinv.checks import check_known, fail
+
+__all__ = ["from_plain", "read_json", "to_plain", "write_bytes", "write_json"]
+
+
+def write_bytes(path: str | Path, blob: bytes) -> None:
+    """Write `blob` to `path`, whole or not at all."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(blob)
+    part.replace(path)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write plain data as JSON, whole or not at all."""
+    write_bytes(path, json.dumps(data, indent=1).encode())
+
+
+def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message.
+        remedy: what to do where it is none.
+
+    Raises:
+        ValueError: the file is missing or no JSON.
+    """
+    path = Path(path)
+    if not path.is_file():
+        fail(what, "to be a file", str(path), remedy)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return fail(f"{what} {path}", "to be JSON", "something else", remedy)
+
+
+def to_plain(value: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
+    """Turn dataclasses, mappings, sequences and numbers into what JSON can hold.
+
+    Args:
+        value: what to describe.
+        arrays: where numpy arrays go, a number for each; None allows none.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, np.ndarray) and arrays is not None:
+        # Numbered, because names of observations need not be names of files.
+        key = f"array_{len(arrays)}"
+        arrays[key] = value
+        return {"$array": key}
+    if dataclasses.is_dataclass(value):
+        fields = [field.name for field in dataclasses.fields(value)]
+        return {name: to_plain(getattr(value, name), arrays) for name in fields}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item, arrays) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item, arrays) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return fail("value", "as array, number, text or None", type(value).__name__)
+
+
+def from_plain(
+    kind: Any, data: Any, where: str, arrays: Mapping[str, np.ndarray] | None = None
+) -> Any:
+    """Build a value from plain data, checking names and types.
+
+    Args:
+        kind: a dataclass, an annotation, or an instance: what the data leaves out is
+            then taken from it, at every depth.
+        data: what `to_plain` gave, or its JSON round trip.
+        where: name of the file or entry, for the message.
+        arrays: arrays that the data refers to.
+
+    Raises:
+        ValueError: for an unknown field or a value of another type.
+    """
+    return _Reader(arrays or {})(kind, data, where)
+
+
+class _Reader:
+    """`from_plain` with what is the same for all fields."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = arrays
+
+    def __call__(self, kind: Any, data: Any, where: str) -> Any:
+        if dataclasses.is_dataclass(kind):
+            return self._object(kind, data, where)
+        if isinstance(data, dict) and set(data) == {"$array"}:
+            return self.arrays[data["$array"]]
+        origin, inside = get_origin(kind), get_args(kind)
+        if origin in (Union, types.UnionType):
+            return self._one_of(inside, data, where)
+        if origin is tuple:
+            if not isinstance(data, list):
+                fail(where, "to be a list", repr(data))
+            return tuple(self(inside[0], item, where) for item in data)
+        if origin is dict:
+            if not isinstance(data, dict):
+                fail(where, "to hold an object", type(data).__name__)
+            return {n: self(inside[1], v, f"{where}.{n}") for n, v in data.items()}
+        return _plain((kind,), data, where)
+
+    def _object(self, kind: Any, data: Any, where: str) -> Any:
+        """A dataclass: a new one, or an instance with the given fields replaced."""
+        if not isinstance(data, dict):
+            fail(where, "to hold an object", type(data).__name__)
+        is_new = isinstance(kind, type)
+        hints = get_type_hints(kind if is_new else type(kind))
+        fields = {field.name for field in dataclasses.fields(kind)}
+        values = {}
+        for name, value in data.items():
+            check_known(f"field in {where}", name, fields)
+            inner = hints[name] if is_new else getattr(kind, name)
+            if not dataclasses.is_dataclass(inner):
+                inner = hints[name]
+            values[name] = self(inner, value, f"{where}: {name}")
+        return kind(**values) if is_new else dataclasses.replace(kind, **values)
+
+    def _one_of(self, kinds: tuple[Any, ...], data: Any, where: str) -> Any:
+        """A value of one of several types: None, plain, or the only structured one."""
+        if data is None and type(None) in kinds:
+            return None
+        if isinstance(data, (dict, list)):
+            plain = (type(None), np.ndarray, bool, int, float, str)
+            rich = [kind for kind in kinds if kind not in plain]
+            if rich:
+                return self(rich[0], data, where)
+        return _plain(kinds, data, where)
+
+
+def _plain(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
+    if Any in kinds:
+        return data
+    if float in kinds and type(data) is int:
+        return float(data)
+    if type(data) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds if kind is not np.ndarray)
+        fail(where, f"of type {names}", repr(data))
+    return data

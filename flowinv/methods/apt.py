@@ -1,0 +1,183 @@
+"""Automatic posterior transformation with atomic proposals.
+
+The proposal of a round is the last posterior itself; the atomic loss (see
+`flowinv.losses.apt`) asks which of A parameters produced x, whose answer no proposal
+bends. First rounds may draw from a box of the prior instead, with the plain loss; the
+atoms then live in the last box.
+
+References:
+    Greenberg et al. 2019, arXiv:1905.07488.
+    Durkan et al. 2020, arXiv:2002.03712 (the combined loss).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from flowinv.checks import check_at_least, fail
+from flowinv.losses.apt import make_apt_loss
+from flowinv.losses.npe import Batch, Loss, npe_loss
+from flowinv.models.placing import AnyPrior
+from flowinv.priors.cut import Box, check_cuttable
+from flowinv.priors.latent import Prior
+from flowinv.sequential.boxes import box_at, in_box, next_box, start_boxes, with_box
+from flowinv.sequential.method import Fitted, Proposal, Region, RoundsMethod
+from flowinv.sequential.plan import Plan
+from flowinv.sequential.proposals import (
+    box_distance,
+    from_box,
+    from_posterior,
+    from_prior,
+    posterior_distance,
+    prior_distance,
+)
+from flowinv.sequential.state import RoundsState
+
+__all__ = ["APT"]
+
+
+@dataclass(frozen=True)
+class APT(RoundsMethod):
+    """Automatic posterior transformation (APT, SNPE-C) with atomic proposals.
+
+    Attributes:
+        num_atoms: atoms of the loss, or "all" rows of the batch.
+        combined: add the plain loss on the rows of the first round.
+        truncated_rounds: first rounds that draw from a box of the prior instead, with
+            the plain loss; the atoms then live in the last box.
+        keep_prior_rows: train on the first round's rows in later rounds too.
+        warm_start: atomic rounds go on with the last network; otherwise each draws a
+            new one, placed anew. A Gaussian placed on a posterior's rows is too
+            narrow, and short rounds leave sds a few percent small; but where the first
+            posterior is much wider than the last, new networks are the better ones.
+        epsilon: posterior mass that a box may leave out.
+        margin: a box is widened on each side by this share of its width.
+    """
+
+    num_atoms: int | str = 10
+    combined: bool = False
+    truncated_rounds: int = 0
+    keep_prior_rows: bool = True
+    warm_start: bool = False
+    epsilon: float = 1e-4
+    margin: float = 0.15
+
+    # Leaving rows out would change what the others are compared with.
+    may_drop_failed: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Raise one line for the first field out of its range."""
+        self.check_shared()
+        if isinstance(self.num_atoms, str):
+            if self.num_atoms != "all":
+                fail("num_atoms", "to be a number or 'all'", repr(self.num_atoms))
+        else:
+            check_at_least("num_atoms", self.num_atoms, 2)
+            if self.num_atoms > self.train.batch_size:
+                fail(
+                    "num_atoms",
+                    f"of at most the batch's {self.train.batch_size} rows",
+                    self.num_atoms,
+                )
+        if not 0 <= self.truncated_rounds < self.num_rounds:
+            fail(
+                "truncated_rounds",
+                f"from 0 to {self.num_rounds - 1}",
+                self.truncated_rounds,
+            )
+        if self.combined and not self.keep_prior_rows:
+            fail("combined", "with keep_prior_rows", "without", "It needs prior rows.")
+        if not 0 < self.epsilon <= 0.1:
+            fail("epsilon", "above 0, of at most 0.1", self.epsilon)
+        if not self.margin > 0:
+            fail("margin", "above 0", self.margin)
+
+    @property
+    def _boxed(self) -> bool:
+        return self.truncated_rounds > 0
+
+    @property
+    def _num_plain(self) -> int:
+        """First rounds whose rows come from the prior, or from boxes of it."""
+        return max(self.truncated_rounds, 1)
+
+    def check_prior(self, prior: Prior) -> None:
+        """A box needs a latent that is exactly N(0, I)."""
+        if self._boxed:
+            check_cuttable(prior)
+
+    def start_region(self, dim: int) -> Any:
+        """Boxes of all rounds; nothing where all draw from the posterior."""
+        return start_boxes(self.num_rounds, dim) if self._boxed else ()
+
+    def latent_box(self, region: Any, index: Array) -> Box | None:
+        """The box of the last boxed round holds for the atomic ones too."""
+        return box_at(region, index) if self._boxed else None
+
+    def propose(
+        self, plan: Plan, key: Array, state: RoundsState, x_obs: Array
+    ) -> Proposal:
+        """Draw from the prior first, or from boxes of it, then from the posterior."""
+        if self._boxed:
+            early = from_box(plan, key, box_at(state.region, state.index))
+        else:
+            early = from_prior(plan, key)
+        later = from_posterior(plan, key, state, x_obs)
+        is_early = state.index < self._num_plain
+        return jax.tree.map(lambda a, b: jnp.where(is_early, a, b), early, later)
+
+    def proposal_distance(
+        self, plan: Plan, state: RoundsState, x_obs: Array, theta: Array
+    ) -> Array:
+        """From the base of the prior, the box or the flow."""
+        if self._boxed:
+            early = box_distance(plan, box_at(state.region, state.index), theta)
+        else:
+            early = prior_distance(plan, theta)
+        later = posterior_distance(plan, state, x_obs, theta)
+        return jnp.where(state.index < self._num_plain, early, later)
+
+    def usable(self, plan: Plan, state: RoundsState, x_obs: Array) -> Array:
+        """All rows: no proposal bends the loss. In a box, the rows that fill it."""
+        del plan, x_obs
+        use = jnp.ones(len(state.theta), bool)
+        if not self.keep_prior_rows:
+            use = (state.round > 0) | (state.index == 0)
+        return use & in_box(state, state.region) if self._boxed else use
+
+    def loss(self, prior: AnyPrior, index: Array) -> Loss:
+        """Plain maximum likelihood for prior rows, atoms where a posterior proposed."""
+        atomic = make_apt_loss(self.num_atoms, prior.latent_log_prob, self.combined)
+
+        def loss(apply: Any, params: Any, batch: Batch, key: Array) -> Array:
+            # Until a row comes from a posterior the plain loss is exact, and sharper.
+            return jax.lax.cond(
+                index < self._num_plain,
+                lambda: npe_loss(apply, params, batch, key),
+                lambda: atomic(apply, params, batch, key),
+            )
+
+        return loss
+
+    def keeps_network(self, index: Array) -> Array | None:
+        """A warm start keeps it where the latent stays."""
+        return index >= self._num_plain if self.warm_start else None
+
+    def next_region(
+        self, plan: Plan, state: RoundsState, fitted: Fitted, x_obs: Array
+    ) -> Region:
+        """Boxes move until the atoms begin; the posterior itself is the region then."""
+        unseen = plan.mass_unseen(state, fitted, x_obs, self.epsilon)
+        if not self._boxed:
+            return Region((), unseen)
+        index, boxes = state.index, state.region
+        found = next_box(
+            plan.estimator.prior, boxes, index, fitted.theta, self.epsilon, self.margin
+        )
+        more, old = index + 1 < self.truncated_rounds, box_at(boxes, index)
+        box = jax.tree.map(lambda a, b: jnp.where(more, a, b), found.box, old)
+        boxes = with_box(boxes, index + 1, box)
+        return Region(boxes, jnp.maximum(found.pressed, unseen))

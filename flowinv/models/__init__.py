@@ -1,0 +1,1 @@
+"""Models: from x to q(theta | x): estimator, solved Gaussian, posterior, files."""

@@ -1,0 +1,176 @@
+"""What rounds ask of a method, and what all methods of rounds share.
+
+A method is a frozen dataclass in `flowinv.methods`: its own fields with its own
+defaults, and the answers below. The engine hands it the `Plan` (estimator and method,
+with the questions that any posterior answers) and the state of a lane, and never asks
+which method it holds. What it keeps between rounds is its own pytree, `state.region`.
+"""
+
+import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from jax import Array
+
+from flowinv.checks import check_at_least, fail
+from flowinv.losses.npe import Loss
+from flowinv.models.estimator import Variables
+from flowinv.models.placing import AnyPrior
+from flowinv.models.registry import NetworkConfig
+from flowinv.priors.cut import Box
+from flowinv.priors.latent import Prior
+from flowinv.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from flowinv.sequential.plan import Plan
+    from flowinv.sequential.state import RoundsState
+
+__all__ = ["Fitted", "Proposal", "Region", "RoundsMethod"]
+
+# Rounds are short: few rows, a placed start, a narrow problem.
+ROUND_TRAINING = TrainConfig(
+    batch_size=128,
+    max_epochs=20,
+    learning_rate=2e-3,
+    warmup_steps=20,
+    patience=0,
+    steps_per_epoch=50,
+    num_members=1,
+)
+# A round has a thousand rows and a problem of unit scale: small layers suffice.
+ROUND_NETWORK = NetworkConfig(num_layers=5, hidden=(50, 50), head_hidden=(64, 64))
+
+
+class Proposal(NamedTuple):
+    """Rows of a round before they are simulated.
+
+    Attributes:
+        theta: parameters, `[N, D]`.
+        log_prob: log density of the proposal in theta, `[N]`.
+    """
+
+    theta: Array
+    log_prob: Array
+
+
+class Fitted(NamedTuple):
+    """The posterior that a round has just learned, with draws of it.
+
+    Attributes:
+        variables: its networks.
+        w: draws in the networks' latent, `[K, D]`.
+        theta: the same draws in the parameters' units, `[K, D]`.
+    """
+
+    variables: Variables
+    w: Array
+    theta: Array
+
+
+class Region(NamedTuple):
+    """Where the next round may look, and what of the posterior lies elsewhere.
+
+    Attributes:
+        region: the method's own pytree, with the structure of `start_region`.
+        mass_outside: share of the posterior's mass outside the last region, `[]`.
+    """
+
+    region: Any
+    mass_outside: Array
+
+
+@dataclass(frozen=True)
+class RoundsMethod(abc.ABC):
+    """Fields that all methods of rounds share, and what each must answer.
+
+    Attributes:
+        num_rounds: rounds R at most.
+        num_simulations: simulations N of each round.
+        train: training of each round. Its `steps_per_epoch` steps lie between two
+            validations, `max_epochs` of these at most; batches hold at most half of
+            a round's rows.
+        stop_when_converged: end when the posterior moves by less than this between two
+            rounds (see `RoundInfo.distance`); 0 runs all rounds.
+        lanes_per_call: observations in one vmapped program; 0 takes one on a CPU and
+            all on an accelerator. Memory grows with it: per lane about 8 bytes for
+            every number of x of all rounds, and as much again for the features.
+    """
+
+    num_rounds: int = 10
+    num_simulations: int = 1_000
+    train: TrainConfig = ROUND_TRAINING
+    stop_when_converged: float = 0.0
+    # How lanes share a program changes no answer: not part of what a method is.
+    lanes_per_call: int = field(default=0, compare=False)
+
+    amortised: ClassVar[bool] = False
+    network: ClassVar[NetworkConfig] = ROUND_NETWORK
+    # Whether rows that failed to simulate may be left out in any round.
+    may_drop_failed: ClassVar[bool] = True
+
+    def check_shared(self) -> None:
+        """Raise one line for the first shared field out of its range.
+
+        Raises:
+            ValueError: what, expected, got.
+        """
+        check_at_least("num_rounds", self.num_rounds, 1)
+        check_at_least("num_simulations", self.num_simulations, 100)
+        check_at_least("stop_when_converged", self.stop_when_converged, 0)
+        check_at_least("lanes_per_call", self.lanes_per_call, 0)
+        self.train.check()
+        if self.train.batch_size > self.num_simulations // 2:
+            fail(
+                "batch_size",
+                f"of at most half a round's {self.num_simulations} simulations",
+                self.train.batch_size,
+            )
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raise one line for the first field out of its range."""
+
+    @abc.abstractmethod
+    def check_prior(self, prior: Prior) -> None:
+        """Raise one line for a prior that the method cannot work with."""
+
+    @abc.abstractmethod
+    def start_region(self, dim: int) -> Any:
+        """Return the region before the first round: arrays of fixed shapes."""
+
+    @abc.abstractmethod
+    def latent_box(self, region: Any, index: Array) -> Box | None:
+        """Return the box that round `index`'s network lives in, None for everything."""
+
+    @abc.abstractmethod
+    def propose(
+        self, plan: "Plan", key: Array, state: "RoundsState", x_obs: Array
+    ) -> Proposal:
+        """Draw the parameters of the next round with their log density."""
+
+    @abc.abstractmethod
+    def proposal_distance(
+        self, plan: "Plan", state: "RoundsState", x_obs: Array, theta: Array
+    ) -> Array:
+        """Return how far rows are from the proposal (`proposals.normality`), `[]`.
+
+        0 where the proposal has no base in closed form.
+        """
+
+    @abc.abstractmethod
+    def usable(self, plan: "Plan", state: "RoundsState", x_obs: Array) -> Array:
+        """Return True for filled rows that the next fit may use without bias, `[B]`."""
+
+    @abc.abstractmethod
+    def loss(self, prior: AnyPrior, index: Array) -> Loss:
+        """Return the loss of round `index`; `prior` is that of the flow's latent."""
+
+    @abc.abstractmethod
+    def keeps_network(self, index: Array) -> Array | None:
+        """Return whether round `index` goes on with the last network; None never."""
+
+    @abc.abstractmethod
+    def next_region(
+        self, plan: "Plan", state: "RoundsState", fitted: Fitted, x_obs: Array
+    ) -> Region:
+        """Return where the next round looks, from the posterior of this one."""

@@ -1,0 +1,106 @@
+"""The placed Gaussian near the edges of a prior, and beyond."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+from scipy.stats import truncnorm
+
+from flowinv import priors
+from flowinv.models.placing import (
+    cut_normal_quantile,
+    edge_distances,
+    place,
+    regression_terms,
+)
+from flowinv.models.ridge import Ridge, solve_ridge
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("log_sd", [-20.0, -6.0, 0.0, 5.0])
+def test_estimates_beyond_the_edges_are_finite(size, log_sd):
+    prior = priors.uniform([0.0, -3.0], [1.0, 1e4], names=("a", "b"))
+    kernel = np.zeros((2, 2), np.float32)
+    start = Ridge(
+        np.float32([[1, 0], [0, 1], *3 * [[0, 0]]]),
+        kernel[0],
+        0.0 * np.ones((5, 2), np.float32),
+        kernel[0] + np.float32(log_sd),
+    )
+    draws = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    edges = np.float32([[1, -1], [0, 0], [0.999999, -0.999999]])
+    features = np.concatenate([size * draws, edges])
+    found = jax.jit(place, static_argnums=0)
+    placed = found(prior, start, features)
+    chex.assert_shape(placed, (503, 2))
+    chex.assert_tree_all_finite(placed)
+    gradient = jax.grad(lambda f: sum(part.sum() for part in found(prior, start, f)))(
+        features
+    )
+    chex.assert_tree_all_finite(gradient)
+
+
+def test_the_place_finds_a_linear_parameter_and_its_error():
+    prior = priors.uniform([0.0], [10.0])
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(0, 10, (4_000, 1))
+    x = np.float32((theta - 5.0 + 0.1 * rng.normal(size=theta.shape)) / 2.887)
+    z = prior.to_latent(np.float32(theta))
+    held = np.arange(4_000) >= 3_600
+    targets = prior.to_scaled(np.float32(theta), z)
+    ridge = solve_ridge(regression_terms(x), targets, ~held, held)
+    inner = np.abs(theta[:, 0] - 5.0) < 4.0
+    mean, log_sd = (np.asarray(part)[inner, 0] for part in place(prior, ridge, x))
+    pull = (np.asarray(z)[inner, 0] - mean) / np.exp(log_sd)
+    # 3,200 pulls: their sd is known to 1.3 %, the calibrated scale to 6 %.
+    assert pull.std() == pytest.approx(1.0, abs=0.2)
+    assert abs(pull.mean()) < 0.1
+
+
+def test_products_of_two_join_few_features_only():
+    assert regression_terms(np.zeros((3, 4))).shape == (3, 4 + 10)
+    assert regression_terms(np.zeros((3, 100))).shape == (3, 100)
+    terms = np.asarray(regression_terms(np.float32([[100.0, 2.0]])))
+    np.testing.assert_allclose(terms, [[6.0, 2.0, 36.0, 12.0, 4.0]])
+
+
+def test_distances_from_the_edges_are_in_errors_and_go_beyond():
+    prior = priors.mixed(
+        [priors.uniform([0.0], [10.0], names=("a",)), priors.normal([0.0], [1.0])]
+    )
+    sd = 0.1
+    kernel = np.float32([[1, 1], *4 * [[0, 0]]])
+    start = Ridge(
+        kernel, np.zeros(2, np.float32), 0 * kernel, np.full(2, np.log(sd), np.float32)
+    )
+    # Estimates at the centre, one error inside the upper edge, on it, one beyond it.
+    features = np.float32([[0.0, 0], [1 - sd, 0], [1.0, 0], [1 + sd, 0]])
+    distances = np.asarray(edge_distances(prior, start, features))
+    assert distances.shape == (4, 4)
+    np.testing.assert_array_equal(distances[:, [1, 3]], 1.0)  # the normal has no edges
+    np.testing.assert_allclose(distances[:, 0], 1.0, atol=4e-3)
+    reach = np.tanh(1 / 3)
+    expected = [np.tanh(10 / 3), reach, 0.0, -reach]
+    np.testing.assert_allclose(distances[:, 2], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sd", [1e-3, 0.1, 1.0, 30.0])
+@pytest.mark.parametrize("errors", [-4.0, -1.0, 0.0, 2.0])
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_quantiles_of_the_cut_normal_are_scipys(sd, errors, side):
+    mean = side * (1.0 - errors * sd)
+    p = np.array([0.1587, 0.5, 0.8413])
+    centre = np.clip(mean, -1 - 4 * sd, 1 + 4 * sd)
+    expected = truncnorm.ppf(p, (-1 - centre) / sd, (1 - centre) / sd, centre, sd)
+    quantiles = cut_normal_quantile(np.float32(mean), np.float32(sd), np.float32(p))
+    # float32: 1e-7 of 1, and 1e-4 of the error where the tail is that of 4 sd.
+    np.testing.assert_allclose(quantiles, expected, atol=2e-6 + 2e-4 * min(sd, 1.0))
+
+
+def test_what_x_does_not_tell_starts_as_the_prior():
+    prior = priors.uniform([3.0], [7.0])
+    kernel = np.zeros((2, 1), np.float32)
+    bias = np.full(1, -0.5 * np.log(3.0), np.float32)  # the prior's own sd on (-1, 1)
+    start = Ridge(kernel, np.zeros(1, np.float32), kernel, bias)
+    placed = place(prior, start, np.zeros(1, np.float32))
+    np.testing.assert_allclose(np.concatenate(placed), [0.0, 0.0], atol=0.02)
