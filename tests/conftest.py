@@ -1,12 +1,22 @@
 """What all tests share: the same examples each time; GPU tests only on a GPU."""
 
+import ctypes
 import gc
+import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from flowinv import cli
+# Tests run small programs once or twice: LLVM's optimiser takes longer than they do.
+# Programs that ask for options of their own keep them. XLA_FLAGS that are set win.
+QUICK = ["--xla_backend_optimization_level=0"]
+if version("jax").startswith("0.10."):
+    QUICK.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
+
+from flowinv import cli  # noqa: E402
 
 # The first call of a jitted function compiles: no deadline means anything. The same
 # examples in every run: a failure is then a change of the code, never of the draw.
@@ -25,21 +35,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no accelerator on this machine"))
 
 
-# A compiled program holds memory maps, and Linux allows a process 65,530 of them: two
-# thousand tests in two processes would crash in the compiler.
-MOST_MAPS = 20_000
+# A compiled program holds memory and memory maps, of which Linux allows a process
+# 65,530: two thousand tests in two processes would crash in the compiler. Programs are
+# forgotten when they have grown by so much; the cache on disk has most of them.
+MOST_MAPS, MOST_GROWTH = 20_000, 400 * 2**20
+_last = {"memory": 0}
 
 
-@pytest.fixture(autouse=True)
-def _few_programs():
-    """Forget compiled programs after a test when there are many."""
-    yield
+def _memory() -> int:
+    """Resident bytes of this process; 0 where there is no /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _num_maps() -> int:
     maps = Path("/proc/self/maps")
-    if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MAPS:
-        import jax
+    return maps.read_bytes().count(b"\n") if maps.is_file() else 0
 
-        jax.clear_caches()
-        gc.collect()
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Forget compiled programs after a module when they have become many."""
+    _last["memory"] = _last["memory"] or _memory()
+    yield
+    if _memory() < _last["memory"] + MOST_GROWTH and _num_maps() < MOST_MAPS:
+        return
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
+    if os.path.exists("/proc/self/statm"):
+        ctypes.CDLL(None).malloc_trim(0)
+    _last["memory"] = _memory()
 
 
 @pytest.fixture

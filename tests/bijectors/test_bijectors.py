@@ -319,5 +319,7 @@ def test_a_distrax_distribution_gives_our_density(name):
 def test_scanned_and_unrolled_stack_give_the_same_numbers():
     params, x = CASES["stack_scan"].params(5, 1.0), points(5)
     pairs = zip(directions("stack_scan"), directions("stack_unrolled"), strict=True)
+    # To the rounding of the largest latents (8): some cancel to less.
     for scanned, unrolled in pairs:
-        chex.assert_trees_all_close(scanned(params, x), unrolled(params, x), rtol=1e-5)
+        found, expected = scanned(params, x), unrolled(params, x)
+        chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)

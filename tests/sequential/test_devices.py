@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+# Four devices share two cores: on a busy machine one may come late to the others.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+
 CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -40,7 +43,7 @@ def test_sharded_lanes_equal_one_device(tmp_path):
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {PATIENT}",
         }
         done = subprocess.run(
             [sys.executable, "-c", CODE, *arguments],
