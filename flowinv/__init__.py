@@ -23,6 +23,7 @@ _NAMES = {
     "TrainConfig": "flowinv.training.config",
     "NPE": "flowinv.methods",
     "Truncated": "flowinv.methods",
+    "diagnose": "flowinv.experiment.measure",
     "load": "flowinv.models.files",
     "run": "flowinv.experiment.run",
     "run_rounds": "flowinv.sequential",

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from flowinv.checks import check_known, check_positive, fail
 from flowinv.diagnostics.arrays import draws, two_samples, z_scored
 
-__all__ = ["mmd_squared"]
+__all__ = ["LARGEST", "mmd_squared"]
 
 LARGEST = 5_000
 """Most draws per set: the kernel matrices are quadratic, 200 MB each in float64."""

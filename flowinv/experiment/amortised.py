@@ -10,13 +10,15 @@ import numpy as np
 
 from flowinv.data.simulate import simulate
 from flowinv.data.store import num_rows, read_dataset, write_dataset
+from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
+from flowinv.experiment.score import observe, score
 from flowinv.files import read_json, write_bytes, write_json
 from flowinv.models.files import load, save
 from flowinv.models.posterior import Posterior
-from flowinv.report.content import ModelResult, Observation
+from flowinv.report.content import Calibration, Estimates, ModelResult, Observation
 from flowinv.training.fit import Fit, train
 from flowinv.types import Dataset, Simulator
 
@@ -44,23 +46,36 @@ def infer_amortised(
         and the user's scans.
     """
     data, results = _data(run), {}
-    observed = measure.observations(run) + scans
+    observed = observe(run) + scans
     for name, flow, seed in run.config.models():
         trained = _trained(run, name, flow, seed, data)
-        run.watch.note("held-out simulations")
-        key, settings = run.key("evaluate"), run.config.evaluate
-        estimates, calibration = measure.held_out(
-            key, trained.posterior, run.task, settings
-        )
-        results[name] = ModelResult(
-            trained.history,
-            estimates,
-            calibration,
-            measure.answer(run, key, trained.posterior, observed),
-            trained.facts,
-            validation_loss=trained.validation_loss,
-        )
+        results[name] = _measured(run, trained, observed)
     return results, observed
+
+
+def _measured(
+    run: Experiment, trained: _Trained, observed: tuple[Observation, ...]
+) -> ModelResult:
+    """Held-out simulations and answers of a trained model, and what checks say."""
+    run.watch.note("held-out simulations")
+    key, task, settings = run.key("evaluate"), run.task, run.config.evaluate
+    found = measure.held_out(key, trained.posterior, task, settings)
+    draws = measure.sample(key, trained.posterior, observed, settings)
+    keys = [key] * len(observed)
+    results, answers = score(run, keys, observed, draws, found)
+    return ModelResult(
+        history=trained.history,
+        estimates=Estimates(found.theta, **_named(found)),
+        calibration=Calibration(found.ranks, found.num_samples),
+        answers=answers,
+        facts=trained.facts,
+        validation_loss=trained.validation_loss,
+        results=results,
+    )
+
+
+def _named(found: HeldOut) -> dict[str, np.ndarray]:
+    return {name.lower(): value for name, value in found.estimates().items()}
 
 
 def _data(run: Experiment) -> Dataset | Simulator:

@@ -1,42 +1,41 @@
 """What is measured about a posterior: held-out simulations and known answers."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from flowinv.checks import check_shape, fail
 from flowinv.data.scans import read_scans
 from flowinv.data.simulate import simulate
+from flowinv.diagnostics.check import Answered, HeldOut, Inputs, Results
 from flowinv.experiment.config import EvaluateConfig
-from flowinv.experiment.experiment import Experiment
 from flowinv.models.posterior import Posterior
-from flowinv.report.content import (
-    Answer,
-    Calibration,
-    Estimates,
-    ModelResult,
-    Observation,
-)
+from flowinv.report.content import ModelResult, Observation
 from flowinv.tasks.task import ClassicalFit, Task
 
 __all__ = [
-    "answer",
     "check_observations",
+    "checked",
+    "diagnose",
     "flat_metrics",
     "held_out",
     "observations",
     "parse_indices",
     "predictive",
+    "sample",
+    "summed_up",
     "user_scans",
 ]
 
 PREDICTIVE_DRAWS = 200
+# Of a normal: 1 % lie below -2.326.
+ONE_PERCENT = 2.326
 # Streams of the evaluation key.
 _HELD, _DRAWS, _TIES, _MAP, _EXACT, _ANSWER, _PREDICT = range(7)
 
@@ -71,10 +70,58 @@ def check_observations(task: Task, config: EvaluateConfig) -> None:
             _from_file(task, Path(config.references), index)
 
 
+def diagnose(
+    key: Array,
+    posterior: Posterior,
+    task: Task,
+    config: EvaluateConfig | None = None,
+) -> Results:
+    """Measure a posterior on its task: numbers of all checks, and verdicts.
+
+    Args:
+        key: typed key.
+        posterior: an amortised posterior of the task's x.
+        task: simulates, and knows its fixed observations and their exact posteriors.
+        config: how much is measured; `EvaluateConfig()` by default.
+
+    Raises:
+        ValueError: for an observation that the task does not have.
+    """
+    config = config or EvaluateConfig()
+    config.check()
+    check_observations(task, config)
+    observed = observations(key, task, config)
+    found = held_out(key, posterior, task, config)
+    draws = sample(key, posterior, observed, config)
+    answered = [
+        summed_up(task, observation, own)
+        for observation, own in zip(observed, draws, strict=True)
+    ]
+    return checked(task, config, found, answered)
+
+
+def checked(
+    task: Task,
+    config: EvaluateConfig,
+    found: HeldOut | None,
+    answered: Sequence[Answered],
+) -> Results:
+    """Run all checks on what was simulated and answered."""
+    from flowinv.diagnostics.table import run_checks
+
+    prior = task.prior
+    edges = tuple(
+        tuple(f"{edge:.4g} {unit}".strip() for edge in pair)
+        for *pair, unit in zip(prior.low, prior.high, prior.units, strict=True)
+    )
+    kinds = config.classifiers
+    return run_checks(Inputs(prior.names, edges, found, tuple(answered), kinds))
+
+
 def held_out(
     key: Array, posterior: Posterior, task: Task, config: EvaluateConfig
-) -> tuple[Estimates, Calibration]:
-    """Estimates and SBC ranks on new simulations of the task."""
+) -> HeldOut:
+    """New simulations of the task with draws, densities, ranks and modes."""
     from flowinv.diagnostics.sbc import sbc_ranks
 
     keys = [jax.random.fold_in(key, stream) for stream in range(4)]
@@ -83,24 +130,48 @@ def held_out(
     theta, x = np.asarray(data.theta)[valid], np.asarray(data.x)[valid]
     draws = posterior.sample(keys[_DRAWS], x, config.num_samples)
     ranks = np.asarray(sbc_ranks(keys[_TIES], theta, draws))
-    draws = np.asarray(draws)
-    highest = None
+    # The truth beside the draws: one program for both densities.
+    both = jnp.concatenate([theta[:, None], draws], 1)
+    log_q = np.asarray(posterior.log_prob(both, x))
+    mode = None
     if config.point_estimates:
-        highest = np.asarray(posterior.map(keys[_MAP], x))
-    estimates = Estimates(theta, draws.mean(1), np.median(draws, 1), highest)
-    return estimates, Calibration(ranks, config.num_samples)
+        mode = np.asarray(posterior.map(keys[_MAP], x))
+    draws = np.asarray(draws)
+    return HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode)
 
 
-def observations(run: Experiment) -> tuple[Observation, ...]:
+def sample(
+    key: Array,
+    posterior: Posterior,
+    observed: Sequence[Observation],
+    config: EvaluateConfig,
+) -> np.ndarray:
+    """Draws for each observation, `[K, n, D]`; no observation gives no draws."""
+    if not observed:
+        return np.zeros((0, config.num_exact, posterior.estimator.prior.dim))
+    x = np.stack([observation.x for observation in observed])
+    key = jax.random.fold_in(key, _ANSWER)
+    return np.asarray(posterior.sample(key, x, config.num_exact))
+
+
+def summed_up(task: Task, observation: Observation, draws: np.ndarray) -> Answered:
+    """What checks ask of an answer."""
+    z = np.asarray(task.prior.to_latent(draws))
+    tails = np.stack([(z < -ONE_PERCENT).mean(0), (z > ONE_PERCENT).mean(0)])
+    return Answered(observation.label, draws, tails, observation.exact)
+
+
+def observations(
+    key: Array, task: Task, config: EvaluateConfig
+) -> tuple[Observation, ...]:
     """Fixed observations with truth, exact draws where known and classical fit.
 
     Raises:
         ValueError: for an index out of range, or a reference file that does not fit.
     """
-    run.watch.note("exact posteriors of the observations")
-    key, task, config = run.key("observe"), run.task, run.config.evaluate
     found = []
     for index in parse_indices(config.observations, task.num_observations):
+        note = ""
         if config.references:
             x, theta, exact = _from_file(task, Path(config.references), index)
             if exact is not None:
@@ -108,10 +179,13 @@ def observations(run: Experiment) -> tuple[Observation, ...]:
         else:
             x, theta = task.observation(index)
             own = jax.random.fold_in(jax.random.fold_in(key, _EXACT), index)
-            exact = task.reference(index, config.num_exact, own)
-        exact = None if exact is None else np.asarray(exact)
+            drawn = task.reference(index, config.num_exact, own)
+            exact = None
+            if drawn is not None:
+                exact = np.asarray(drawn.draws) if drawn.good else None
+                note = drawn.words
         label = f"observation {index}"
-        found.append(Observation(label, x, theta, exact, _fit(task, x)))
+        found.append(Observation(label, x, theta, exact, _fit(task, x), note))
     return tuple(found)
 
 
@@ -158,116 +232,23 @@ def _fit(task: Task, x: np.ndarray) -> ClassicalFit | None:
     return None if task.classical is None else task.classical(x)
 
 
-def predictive(key: Array, task: Task, draws: np.ndarray) -> np.ndarray:
-    """Simulate once from each of (at most 200) posterior draws."""
+def predictive(key: Array, task: Task, index: int, draws: np.ndarray) -> np.ndarray:
+    """Simulate once from each of (at most 200) posterior draws of an observation."""
     theta = _some(draws, PREDICTIVE_DRAWS)
+    key = jax.random.fold_in(jax.random.fold_in(key, _PREDICT), index)
     keys = jax.random.split(key, len(theta))
     return np.asarray(jax.jit(jax.vmap(task.simulator.simulate))(keys, theta))
 
 
-def answer(
-    run: Experiment,
-    key: Array,
-    posterior: Posterior,
-    observed: Sequence[Observation],
-) -> dict[str, Answer]:
-    """What a posterior says about each observation, scored where the exact is known."""
-    if not observed:
-        return {}
-    settings = run.config.evaluate
-    x = np.stack([observation.x for observation in observed])
-    key_draws = jax.random.fold_in(key, _ANSWER)
-    drawn = np.asarray(posterior.sample(key_draws, x, settings.num_exact))
-    answers = {}
-    with run.watch.bar("score", len(observed)) as bar:
-        for index, (observation, draws) in enumerate(zip(observed, drawn, strict=True)):
-            bar.step(observation.label)
-            own = jax.random.fold_in(jax.random.fold_in(key, _PREDICT), index)
-            scores: dict[str, Any] = {}
-            if observation.exact is not None:
-                scores = _scores(observation.exact, draws, settings.classifiers)
-            simulated = predictive(own, run.task, draws)
-            answers[observation.label] = Answer(draws, simulated, scores)
-    return answers
-
-
-def _scores(
-    exact: np.ndarray, draws: np.ndarray, classifiers: Sequence[str]
-) -> dict[str, Any]:
-    from flowinv.diagnostics.c2st import c2st
-    from flowinv.diagnostics.prdc import prdc
-    from flowinv.diagnostics.widths import compare_widths
-
-    count = min(len(exact), len(draws))
-    exact, draws = exact[:count], draws[:count]
-    scores: dict[str, Any] = {
-        f"c2st_{name}": c2st(exact, draws, name).score for name in classifiers
-    }
-    scores.update(prdc(exact, draws)._asdict())
-    scores.update(compare_widths(exact, draws)._asdict())
-    return scores
-
-
-def flat_metrics(name: str, names: Sequence[str], model: ModelResult) -> dict[str, Any]:
-    """Every number of a model as one flat entry, for `metrics.json`."""
-    from flowinv.diagnostics.coverage import interval_coverage
-    from flowinv.diagnostics.estimates import estimate_errors
-    from flowinv.diagnostics.sbc import rank_test
-
-    flat: dict[str, Any] = {}
-
-    def per_parameter(prefix: str, values: np.ndarray) -> None:
-        for parameter, value in zip(names, values, strict=True):
-            flat[f"{name}/{prefix}/{parameter}"] = float(value)
-
-    if model.estimates is not None:
-        for kind, values in model.estimates.named().items():
-            errors = estimate_errors(model.estimates.truth, values)
-            for what, numbers in errors._asdict().items():
-                per_parameter(f"{what}/{kind}", numbers)
-    if model.calibration is not None:
-        ranks, count = model.calibration.ranks, model.calibration.num_samples
-        test = rank_test(ranks, count)
-        per_parameter("sbc_chi2_p", test.chi2_p)
-        per_parameter("sbc_chi2_p_holm", test.chi2_p_holm)
-        per_parameter("sbc_ks_p", test.ks_p)
-        covered = interval_coverage(ranks, count)
-        for level, share, z in zip(
-            covered.levels, covered.observed, covered.z_score, strict=True
-        ):
-            per_parameter(f"coverage_{round(100 * level)}", share)
-            per_parameter(f"coverage_{round(100 * level)}_z", z)
-    for label, given in model.answers.items():
-        where = label.replace(" ", "_")
-        for what, value in given.metrics.items():
-            if np.ndim(value):
-                per_parameter(f"{where}/{what}", value)
-            else:
-                flat[f"{name}/{where}/{what}"] = float(value)
+def flat_metrics(name: str, model: ModelResult) -> dict[str, Any]:
+    """Every number and verdict of a model as one flat entry, for `metrics.json`."""
+    flat = {f"{name}/{what}": value for what, value in model.results.flat().items()}
     for label, trace in model.rounds.items():
         where = label.replace(" ", "_")
         for field in dataclasses.fields(trace):
             values = np.asarray(getattr(trace, field.name))
             if values.ndim == 1 and np.isfinite(values).all():
                 for index, value in enumerate(values):
-                    flat[f"{name}/{where}/round_{index + 1}/{field.name}"] = float(
-                        value
-                    )
-    _add_means(name, model, flat)
-    return json.loads(json.dumps(flat))
-
-
-def _add_means(name: str, model: ModelResult, flat: dict[str, Any]) -> None:
-    """Means over the scored observations, and the worst moments among them."""
-    scored = [given.metrics for given in model.answers.values() if given.metrics]
-    if not scored:
-        return
-    for what, value in scored[0].items():
-        values = np.array([metrics[what] for metrics in scored])
-        if np.ndim(value) == 0:
-            flat[f"{name}/mean/{what}"] = float(values.mean())
-    shifts = np.abs([metrics["mean_shift"] for metrics in scored])
-    ratios = np.array([metrics["sd_ratio"] for metrics in scored])
-    flat[f"{name}/largest_mean_shift"] = float(shifts.max())
-    flat[f"{name}/smallest_sd_ratio"] = float(ratios.min())
-    flat[f"{name}/largest_sd_ratio"] = float(ratios.max())
+                    what = f"{name}/{where}/round_{index + 1}/{field.name}"
+                    flat[what] = float(value)
+    return flat

@@ -11,6 +11,7 @@ from jax import Array
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
+from flowinv.experiment.score import observe, score
 from flowinv.models.files import save
 from flowinv.report.content import ModelResult, Observation, RoundsTrace
 from flowinv.sequential import Rounds, run_rounds
@@ -28,7 +29,7 @@ def infer_in_rounds(
         Results by the model's name, and what was answered: the user's scans, or the
         task's observations where there are none.
     """
-    observed, results = scans or measure.observations(run), {}
+    observed, results = scans or observe(run), {}
     for name, flow, seed in run.config.models():
         key = jax.random.fold_in(run.key("train"), seed)
         began = time.monotonic()
@@ -90,10 +91,16 @@ def _result(
     seconds: float,
 ) -> ModelResult:
     """Answers, scores and rounds of one model."""
-    answers, rounds = {}, {}
-    for lane, observation in enumerate(observed):
-        answers |= measure.answer(run, key, done.posteriors[lane], (observation,))
-        rounds[observation.label] = _trace(run, observation, done.history[lane])
+    settings = run.config.evaluate
+    draws = [
+        measure.sample(key, posterior, (observation,), settings)[0]
+        for posterior, observation in zip(done.posteriors, observed, strict=True)
+    ]
+    results, answers = score(run, [key] * len(observed), observed, draws)
+    rounds = {
+        observation.label: _trace(run, observation, history)
+        for observation, history in zip(observed, done.history, strict=True)
+    }
     loss = float(np.mean([history.validation_loss[-1] for history in done.history]))
     facts = {
         "rounds": ", ".join(str(len(t.distance)) for t in rounds.values()),
@@ -102,7 +109,11 @@ def _result(
         "validation loss": f"{loss:.4f}",
     }
     return ModelResult(
-        answers=answers, facts=facts, rounds=rounds, validation_loss=loss
+        answers=answers,
+        facts=facts,
+        rounds=rounds,
+        validation_loss=loss,
+        results=results,
     )
 
 

@@ -93,7 +93,7 @@ def _finished(
     run.watch.note("report")
     metrics: dict[str, Any] = {"best_flow": best}
     for name, result in results.items():
-        metrics.update(measure.flat_metrics(name, run.task.prior.names, result))
+        metrics.update(measure.flat_metrics(name, result))
     metrics["seconds"] = round(time.monotonic() - began, 1)
     write_json(run.folder / "metrics.json", metrics)
     content = ReportContent(

@@ -68,19 +68,18 @@ class Posterior:
         """
         check_at_least("num_samples", num_samples, 1)
         run = _sampler(self.estimator, num_samples)
-        if chunk is None:
-            on_cpu = jax.default_backend() == "cpu"
-            draws = DRAWS_PER_CPU_CALL if on_cpu else DRAWS_PER_CALL
-            chunk = max(1, draws // num_samples)
+        chunk = _chunk_of(num_samples) if chunk is None else chunk
         return self._over_x(run, key, x, chunk)
 
-    def log_prob(self, theta: ArrayLike, x: ArrayLike, chunk: int = 4096) -> Array:
+    def log_prob(
+        self, theta: ArrayLike, x: ArrayLike, chunk: int | None = None
+    ) -> Array:
         """Return log q(theta | x), -inf outside the prior's support.
 
         Args:
             theta: parameters, `[*batch, D]` or `[*batch, n, D]`.
             x: observations, `[*batch, *x_shape]`.
-            chunk: observations per compiled call.
+            chunk: observations per compiled call; by default as in `sample`.
 
         Returns:
             Shape `[*batch]` or `[*batch, n]`.
@@ -88,7 +87,6 @@ class Posterior:
         Raises:
             ValueError: for shapes that do not fit.
         """
-        check_at_least("chunk", chunk, 1)
         theta, flat, batch = jnp.asarray(theta), *self._flat(x)
         check_last_axis("theta", theta.shape, self.estimator.prior.dim)
         if theta.shape[: len(batch)] != batch or theta.ndim > len(batch) + 2:
@@ -96,6 +94,8 @@ class Posterior:
             fail("theta", expected, theta.shape)
         inner = theta.shape[len(batch) : -1]
         rows = theta.reshape(len(flat), -1, theta.shape[-1])
+        chunk = _chunk_of(rows.shape[1]) if chunk is None else chunk
+        check_at_least("chunk", chunk, 1)
         run = _density(self.estimator)
         parts = [
             run(self.variables, jnp.asarray(t), jnp.asarray(x))[:count]
@@ -175,6 +175,13 @@ class Posterior:
             if bad:
                 fail("x", "to be finite", f"NaN or infinity in {bad} observations")
         return x.reshape(-1, *self.x_shape), batch
+
+
+def _chunk_of(num_samples: int) -> int:
+    """Observations in one call with so many draws each."""
+    on_cpu = jax.default_backend() == "cpu"
+    draws = DRAWS_PER_CPU_CALL if on_cpu else DRAWS_PER_CALL
+    return max(1, draws // num_samples)
 
 
 def _padded(arrays: tuple[Any, ...], chunk: int) -> Any:

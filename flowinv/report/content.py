@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from flowinv.checks import check_shape, fail
+from flowinv.diagnostics.check import Results
 from flowinv.files import from_plain, to_plain, write_bytes
 from flowinv.tasks.task import ClassicalFit, ScanLayout
 
@@ -64,6 +65,8 @@ class Observation:
         theta_true: true parameters `[D]` in their units, None for a measured scan.
         exact: draws of the exact posterior `[n, D]`, None where there is none.
         fit: the classical fit, or None.
+        exact_note: how good the exact draws are, or why there are none; "" for draws
+            without error.
     """
 
     label: str
@@ -71,6 +74,7 @@ class Observation:
     theta_true: np.ndarray | None = None
     exact: np.ndarray | None = None
     fit: ClassicalFit | None = None
+    exact_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class ModelResult:
         rounds: observation label to the rounds that inferred it.
         validation_loss: best, nats; the smallest makes the best model,
             and infinity none.
+        results: numbers of all checks, and a verdict for each parameter.
     """
 
     history: dict[str, np.ndarray] = field(default_factory=dict)
@@ -139,6 +144,7 @@ class ModelResult:
     facts: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, RoundsTrace] = field(default_factory=dict)
     validation_loss: float = math.inf
+    results: Results = field(default_factory=Results)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ import html
 
 import numpy as np
 
-from flowinv.report.content import Observation, ReportContent, ScanLayout
+from flowinv.report.content import Observation, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.meanings import METRICS
 from flowinv.report.posterior_plots import pair_plot, scan_plot
 from flowinv.report.style import axis_label
 from flowinv.report.tables import meanings, number, percent, table, to_precision
+from flowinv.tasks.task import ScanLayout
 
 __all__ = ["observation_sections", "scores_section"]
 
@@ -155,7 +156,8 @@ def _values_table(
 ) -> str:
     """Return truth, posteriors, exact posterior and classical fit, per parameter."""
     exact, truth, fit = observation.exact, observation.theta_true, observation.fit
-    sets = {} if exact is None else {"exact posterior": exact}
+    note = f" ({observation.exact_note})" if observation.exact_note else ""
+    sets = {} if exact is None else {f"exact posterior{note}": exact}
     sets |= {model: answer.samples for model, answer in answers.items()}
     rows = []
     for d, (name, unit) in enumerate(zip(content.names, content.units, strict=True)):
@@ -170,6 +172,8 @@ def _values_table(
             known = np.isfinite(spread)
             sigma = f"± {to_precision(spread, error)}" if known else ""
             group.append([fit.method, to_precision(value, error), sigma, ""])
+        if exact is None and note:
+            group.append([f"exact posterior{note}", "", "", ""])
         label = axis_label(name, unit)
         rows += [[label if i == 0 else "", *row] for i, row in enumerate(group)]
     header = ["parameter", "from", "median or value", "68 % interval", "95 % interval"]

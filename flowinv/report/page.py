@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowinv.diagnostics.coverage import interval_coverage
-from flowinv.diagnostics.estimates import estimate_errors
-from flowinv.diagnostics.sbc import rank_test
+from flowinv.diagnostics.table import CHECKS
 from flowinv.files import write_bytes
-from flowinv.report.content import Calibration, Estimates, ModelResult, ReportContent
+from flowinv.report.content import ModelResult, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.observation_sections import observation_sections, scores_section
 from flowinv.report.plots import (
@@ -23,7 +21,6 @@ from flowinv.report.rounds_section import rounds_section
 from flowinv.report.style import axis_label
 from flowinv.report.tables import meanings, number, p_value, percent, table
 from flowinv.report.theme import STYLESHEET
-from flowinv.report.verdict import interval_levels, verdicts
 
 __all__ = ["render_report", "write_report"]
 
@@ -77,7 +74,7 @@ def _summary(content: ReportContent) -> str:
     """Return the verdict per model and parameter, in words."""
     parts = []
     for name, model in content.models.items():
-        judged = verdicts(content, model)
+        judged = model.results.verdicts
         trusted = sum(verdict.status == "trusted" for verdict in judged)
         items = "".join(
             f'<li class="{v.status.replace(" ", "-")}"><b>{html.escape(v.parameter)}'
@@ -91,12 +88,10 @@ def _summary(content: ReportContent) -> str:
         )
     if not parts:
         return ""
-    note = (
-        '<p class="note">Trusted: rank histograms are uniform (Holm-corrected p above '
-        "0.01), intervals hold as often as promised (within 3 binomial sd), and, where "
-        "an exact posterior exists, it is matched on average: mean within 0.3 sd, "
-        "width within 25 %.</p>"
+    limits = "; ".join(
+        f"{check.name}: {check.limit}" for check in CHECKS if "none" not in check.limit
     )
+    note = f'<p class="note">Limits. {html.escape(limits)}.</p>'
     return f'<section class="summary"><h2>Summary</h2>{"".join(parts)}{note}</section>'
 
 
@@ -160,7 +155,7 @@ def _estimates(content: ReportContent) -> str:
         if model.estimates is None or not model.estimates.named():
             continue
         parts.append(_heading(content, name))
-        parts.append(_errors_table(content, model.estimates))
+        parts.append(_errors_table(content, model))
         for block, shown in enumerate(_columns(content)):
             names = content.names[shown]
             figure = estimates_against_truth(
@@ -176,20 +171,23 @@ def _estimates(content: ReportContent) -> str:
     return "".join(parts) + meanings(["rmse", "r2", "bias"]) if parts else ""
 
 
-def _errors_table(content: ReportContent, estimates: Estimates) -> str:
+def _errors_table(content: ReportContent, model: ModelResult) -> str:
     """Return RMSE, R2 and bias of each estimate, one row per parameter."""
-    kinds = estimates.named()
-    errors = [estimate_errors(estimates.truth, value) for value in kinds.values()]
+    numbers = model.results.numbers.get("accuracy")
+    if numbers is None:
+        return ""
+    kinds = model.estimates.named()
     header = ["parameter"]
     for kind in kinds:
         header += [f"{kind}: RMSE", "R²", "bias"]
     rows = []
     for d, (name, unit) in enumerate(zip(content.names, content.units, strict=True)):
         row = [axis_label(name, unit)]
-        for e in errors:
-            row += [number(e.rmse[d]), f"{e.r2[d]:.5f}", number(e.bias[d], 2)]
+        for kind in kinds:
+            rmse, r2, bias = (numbers[f"{w}/{kind}"][d] for w in ("rmse", "r2", "bias"))
+            row += [number(rmse), f"{r2:.5f}", number(bias, 2)]
         rows.append(row)
-    caption = f"Errors on {len(estimates.truth):,} held-out simulations"
+    caption = f"Errors on {len(model.estimates.truth):,} held-out simulations"
     return table(header, rows, caption)
 
 
@@ -202,7 +200,7 @@ def _calibration(content: ReportContent) -> str:
     parts = []
     for index, (name, calibration) in enumerate(models.items()):
         parts.append(_heading(content, name))
-        parts.append(_calibration_table(content, calibration))
+        parts.append(_calibration_table(content, content.models[name]))
         figure = rank_histograms(
             calibration.ranks, calibration.num_samples, content.names
         )
@@ -227,23 +225,28 @@ def _calibration(content: ReportContent) -> str:
     return "".join(parts) + meanings(names)
 
 
-def _calibration_table(content: ReportContent, calibration: Calibration) -> str:
+def _calibration_table(content: ReportContent, model: ModelResult) -> str:
     """Return p-values of SBC and coverage of intervals, one row per parameter."""
-    ranks, num_samples = calibration.ranks, calibration.num_samples
-    result = rank_test(ranks, num_samples)
-    levels = interval_levels(num_samples)
-    coverage = interval_coverage(ranks, num_samples, levels) if levels else None
+    numbers = model.results.numbers.get("calibration")
+    if numbers is None:
+        return ""
+    count = numbers["num_heldout"]
+    shown = [
+        (name.removesuffix("_nominal"), float(value))
+        for name, value in numbers.items()
+        if name.endswith("_nominal")
+    ]
     header = ["parameter", "SBC χ² p", "χ² p (Holm)", "SBC KS p"]
-    for nominal in () if coverage is None else coverage.nominal:
+    for _, nominal in shown:
         header += [f"{100 * nominal:.3g} % interval", "z"]
     rows = []
-    for d, name in enumerate(content.names):
-        tests = (result.chi2_p[d], result.chi2_p_holm[d], result.ks_p[d])
-        row = [name, *(p_value(p) for p in tests)]
-        for k in range(len(levels)):
-            sd = 100 * coverage.sd[k]
-            row.append(f"{percent(coverage.observed[k, d])[:-2]} ± {sd:.1f} %")
-            row.append(f"{coverage.z_score[k, d]:+.1f}".replace("-", "−"))
+    for d, parameter in enumerate(content.names):
+        tests = ("sbc_chi2_p", "sbc_chi2_p_holm", "sbc_ks_p")
+        row = [parameter, *(p_value(numbers[test][d]) for test in tests)]
+        for name, nominal in shown:
+            sd = 100 * (nominal * (1 - nominal) / count) ** 0.5
+            row.append(f"{percent(numbers[name][d])[:-2]} ± {sd:.1f} %")
+            row.append(f"{numbers[f'{name}_z'][d]:+.1f}".replace("-", "−"))
         rows.append(row)
-    caption = f"{len(ranks):,} held-out simulations, {num_samples:,} draws each"
-    return table(header, rows, caption)
+    draws = f"{numbers['num_draws']:,.0f} draws each"
+    return table(header, rows, f"{count:,.0f} held-out simulations, {draws}")

@@ -14,7 +14,7 @@ from flowinv.priors.latent import Prior, uniform
 from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
 from flowinv.simulators.knife_edge import StepScan
 from flowinv.tasks.options import boolean, choice, integer, number, parse_options
-from flowinv.tasks.task import ClassicalFit, Reference, ScanLayout, Task
+from flowinv.tasks.task import ClassicalFit, ExactDraws, Reference, ScanLayout, Task
 
 __all__ = ["BEAM_OPTIONS", "SCAN_OPTIONS", "beam_profile", "step_scan"]
 
@@ -80,7 +80,7 @@ def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | N
     if not has_likelihood:
         return None
 
-    def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray:
+    def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray | ExactDraws:
         # Imported here: numpyro and scipy load only when a reference is asked for.
         if on_grid:
             from flowinv.samplers.grid import grid_posterior
@@ -88,7 +88,9 @@ def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | N
             return grid_posterior(simulator, prior, x, num_samples, key)
         from flowinv.samplers.nuts import nuts_posterior
 
-        return nuts_posterior(simulator, prior, x, num_samples, key).draws
+        found = nuts_posterior(simulator, prior, x, num_samples, key)
+        r_hat, ess = float(found.r_hat.max()), float(found.ess.min())
+        return ExactDraws(found.draws, r_hat, ess, int(found.num_divergent))
 
     return exact
 

@@ -1,7 +1,9 @@
 """What a task is: an inference problem with its answers."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,10 +13,47 @@ from flowinv.checks import fail
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
-__all__ = ["ClassicalFit", "Reference", "ScanLayout", "Task"]
+__all__ = ["ClassicalFit", "ExactDraws", "Reference", "ScanLayout", "Task"]
 
-Reference = Callable[[np.ndarray, int, Array], np.ndarray]
+Reference = Callable[[np.ndarray, int, Array], "np.ndarray | ExactDraws"]
 Summary = Callable[[Array], Array]
+
+# A sampler's draws are believed up to here: chains that agree to 5 %, a mean that is
+# known to a tenth of its sd, one transition of a hundred that went wrong.
+MOST_R_HAT, LEAST_ESS, MOST_DIVERGENT = 1.05, 100.0, 0.01
+
+
+class ExactDraws(NamedTuple):
+    """Draws of an exact posterior, and how a sampler judges its own work.
+
+    Attributes:
+        draws: shape `[n, D]`.
+        r_hat: largest potential scale reduction of a parameter; 1 for exact samplers.
+        ess: smallest effective number of draws of a parameter; infinite likewise.
+        num_divergent: divergent transitions.
+    """
+
+    draws: np.ndarray
+    r_hat: float = 1.0
+    ess: float = math.inf
+    num_divergent: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether the draws may stand for the posterior."""
+        few = self.num_divergent <= MOST_DIVERGENT * len(self.draws)
+        return self.r_hat < MOST_R_HAT and self.ess > LEAST_ESS and few
+
+    @property
+    def words(self) -> str:
+        """The sampler's numbers in words; "" for exact samplers."""
+        if math.isinf(self.ess):
+            return ""
+        words = (
+            f"NUTS: r_hat {self.r_hat:.3f}, {self.ess:.0f} effective draws, "
+            f"{self.num_divergent} divergent"
+        )
+        return words if self.good else f"withheld, not converged ({words})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +107,8 @@ class Task:
         embedding: network that suits x, "none" where the summaries say it all.
         summary: fixed summaries that suit x, e.g. "moments" for profiles, or "none".
         summaries: summaries by name that read this task's x, before the registry's.
-        exact: `exact(x, num_samples, key) -> [n, D]` posterior draws, or None.
+        exact: `exact(x, num_samples, key)`: posterior draws, `[n, D]` or with a
+            sampler's own judgement, or None.
         classical: `classical(x)`: the fit that scans are read by today, or None.
         layout: how a scan is drawn; None draws x against its index.
     """
@@ -108,8 +148,8 @@ class Task:
         x = jax.jit(self.simulator.simulate)(key_x, theta)
         return np.asarray(x, np.float32), np.asarray(theta)
 
-    def reference(self, index: int, num_samples: int, key: Array) -> np.ndarray | None:
-        """Return exact posterior draws of observation `index`, `[n, D]`, or None.
+    def reference(self, index: int, num_samples: int, key: Array) -> ExactDraws | None:
+        """Return exact posterior draws of observation `index`, or None.
 
         Args:
             index: from 1 to `num_observations`.
@@ -122,4 +162,5 @@ class Task:
         if self.exact is None:
             return None
         x, _ = self.observation(index)
-        return self.exact(x, num_samples, key)
+        found = self.exact(x, num_samples, key)
+        return found if isinstance(found, ExactDraws) else ExactDraws(found)

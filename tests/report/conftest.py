@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from flowinv.diagnostics.check import Answered, HeldOut, Inputs
 from flowinv.diagnostics.prdc import prdc
 from flowinv.diagnostics.sbc import sbc_ranks
+from flowinv.diagnostics.table import run_checks
 from flowinv.diagnostics.widths import compare_widths
 from flowinv.report.content import (
     Answer,
@@ -63,7 +65,24 @@ def make_model(rng, width, observations, seed):
     median = mean + 0.05 * sd * rng.normal(size=sd.shape)
     estimates = Estimates(theta, mean, median, median + 0.1 * sd)
     facts = {"parameters": "1 054 232", "training time": "148 s", "best epoch": "29"}
-    return ModelResult(history, estimates, Calibration(ranks, 199), answers, facts)
+    log_q = np.zeros((1_000, 199))
+    found = HeldOut(theta, samples, log_q, log_q[:, 0], ranks, estimates.map)
+    answered = [
+        Answered(item.label, answers[item.label].samples, np.zeros((2, 4)), item.exact)
+        for item in observations
+    ]
+    edges = tuple(
+        (f"{low:g}", f"{high:g}") for low, high in zip(LOW, HIGH, strict=True)
+    )
+    inputs = Inputs(NAMES, edges, found, tuple(answered), ())
+    return ModelResult(
+        history=history,
+        estimates=estimates,
+        calibration=Calibration(ranks, 199),
+        answers=answers,
+        facts=facts,
+        results=run_checks(inputs),
+    )
 
 
 def make_trace(exact, num_rounds=6):

@@ -69,7 +69,7 @@ def test_fifty_seeds_of_two_moons():
     done = run_rounds(
         jax.random.key(7), estimator, task.simulator, np.stack([x_obs] * 50), config
     )
-    exact = task.reference(1, 1_000, jax.random.key(8))
+    exact = task.reference(1, 1_000, jax.random.key(8)).draws
     for lane, posterior in enumerate(done.posteriors):
         theta = posterior.sample(jax.random.key(lane), x_obs, 1_000)
         assert bool(jnp.isfinite(theta).all())

@@ -26,7 +26,7 @@ def test_what_a_task_promises(spec):
 def test_exact_draws_have_the_moments_of_weighted_prior_draws(spec):
     problem = task(spec)
     x, _ = problem.observation(1)
-    draws = problem.reference(1, 10_000, jax.random.key(0))
+    draws = problem.reference(1, 10_000, jax.random.key(0)).draws
     assert np.asarray(problem.prior.contains(np.float32(draws))).all()
     theta = np.asarray(problem.prior.sample(jax.random.key(1), 2_000_000))
     log_weight = np.asarray(problem.simulator.log_prob(theta, x), float)

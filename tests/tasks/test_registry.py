@@ -104,7 +104,7 @@ def test_no_such_observation(index):
 def test_reference_surrounds_the_truth(spec):
     problem = task(spec)
     _, theta = problem.observation(2)
-    draws = problem.reference(2, 300, jax.random.key(0))
+    draws = problem.reference(2, 300, jax.random.key(0)).draws
     assert draws.shape == (300, problem.prior.dim)
     assert np.all(np.abs(draws.mean(axis=0) - theta) < 6 * draws.std(axis=0))
 
@@ -112,6 +112,6 @@ def test_reference_surrounds_the_truth(spec):
 @pytest.mark.slow
 def test_reference_of_a_turned_beam():
     problem = task("beam_profile:rotation=true,points=100")
-    draws = problem.reference(1, 400, jax.random.key(0))
+    draws = problem.reference(1, 400, jax.random.key(0)).draws
     assert draws.shape == (400, 5)
     assert np.all(np.asarray(problem.prior.contains(draws)))

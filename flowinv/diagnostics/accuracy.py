@@ -1,0 +1,33 @@
+"""Check: how far are point estimates from the truth? Numbers without a judgement."""
+
+from collections.abc import Sequence
+
+from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers
+from flowinv.diagnostics.estimates import estimate_errors
+
+__all__ = ["ACCURACY"]
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    truth = inputs.held_out.theta
+    return {
+        f"{what}/{kind}": values
+        for kind, estimate in inputs.held_out.estimates().items()
+        for what, values in estimate_errors(truth, estimate)._asdict().items()
+    }
+
+
+def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
+    del numbers
+    return [None] * len(inputs.names)
+
+
+ACCURACY = Check(
+    name="accuracy",
+    asks="How far are point estimates from the truth?",
+    limit="none: noise in the data sets the floor",
+    meaning="Root mean squared error, share of variance explained, and bias.",
+    needs=lambda inputs: inputs.held_out is not None,
+    measure=_measure,
+    judge=_judge,
+)

@@ -1,0 +1,175 @@
+"""What a check is: from arrays to named numbers, and from numbers to a judgement.
+
+A check is one file and one row of `flowinv.diagnostics.table`. It gets arrays and knows
+no posterior, simulator or page. Numbers go to `metrics.json`, judgements to the
+verdicts; a page shows both and computes neither.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "STATUSES",
+    "Answered",
+    "Check",
+    "Finding",
+    "HeldOut",
+    "Inputs",
+    "Numbers",
+    "Results",
+    "Verdict",
+]
+
+STATUSES = ("unchecked", "trusted", "caution", "not trusted")
+"""From no evidence to the worst."""
+
+Numbers = Mapping[str, float | np.ndarray]
+"""Names to numbers, or to arrays `[D]` with one for each parameter."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """New simulations and what a posterior says about each.
+
+    Attributes:
+        theta: true parameters, `[S, D]`.
+        draws: posterior draws, `[S, n, D]`.
+        log_q: their log density under the posterior, `[S, n]`.
+        log_q_true: log density of the true parameters, `[S]`.
+        ranks: ranks of the truth among the draws, ties broken at random, `[S, D]`.
+        mode: points of highest density, `[S, D]`, or None.
+    """
+
+    theta: np.ndarray
+    draws: np.ndarray
+    log_q: np.ndarray
+    log_q_true: np.ndarray
+    ranks: np.ndarray
+    mode: np.ndarray | None = None
+
+    @property
+    def num_samples(self) -> int:
+        """Draws behind every rank."""
+        return self.draws.shape[1]
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        """Point estimates by name, `[S, D]` each."""
+        found = {"mean": self.draws.mean(1), "median": np.median(self.draws, 1)}
+        return found if self.mode is None else {**found, "MAP": self.mode}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a posterior says about one observation, and what is known about it.
+
+    Attributes:
+        label: name of the observation.
+        draws: posterior draws, `[n, D]`.
+        tails: shares of the draws in the prior's lowest and highest 1 %, `[2, D]`.
+        exact: draws of the exact posterior `[m, D]`, or None.
+    """
+
+    label: str
+    draws: np.ndarray
+    tails: np.ndarray
+    exact: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that checks may ask for; what is absent leaves checks out.
+
+    Attributes:
+        names: parameter names, D of them.
+        edges: lowest and highest value of each parameter in words, `[D]` pairs.
+        held_out: new simulations, or None.
+        answered: observations that were answered.
+        classifiers: C2ST classifiers to train.
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...]
+    held_out: HeldOut | None = None
+    answered: tuple[Answered, ...] = ()
+    classifiers: tuple[str, ...] = ("mlp", "forest")
+
+
+class Finding(NamedTuple):
+    """What a check says about one parameter.
+
+    Attributes:
+        status: one of `STATUSES`; "unchecked" for words without a judgement.
+        words: a sentence.
+    """
+
+    status: str
+    words: str
+
+
+class Check(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: of the check.
+        asks: the question that it answers.
+        limit: what is judged by which limit, in words.
+        meaning: what to make of it, one sentence.
+        needs: whether the inputs hold what it needs.
+        measure: inputs to numbers.
+        judge: numbers and inputs to one `Finding` (or None) for each parameter.
+    """
+
+    name: str
+    asks: str
+    limit: str
+    meaning: str
+    needs: Callable[[Inputs], bool]
+    measure: Callable[[Inputs], Numbers]
+    judge: Callable[[Numbers, Inputs], Sequence[Finding | None]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said about one parameter of one model.
+
+    Attributes:
+        parameter: its name.
+        status: one of `STATUSES`.
+        words: the reasons, one sentence of each check.
+    """
+
+    parameter: str
+    status: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Numbers of all checks that ran, and a verdict for each parameter.
+
+    Attributes:
+        names: parameter names.
+        numbers: check to its numbers.
+        verdicts: in the order of the parameters.
+    """
+
+    names: tuple[str, ...] = ()
+    numbers: dict[str, dict[str, float | np.ndarray]] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+
+    def flat(self) -> dict[str, float | str]:
+        """Every number and verdict as one entry: `what`, or `what/parameter`."""
+        found: dict[str, float | str] = {}
+        for numbers in self.numbers.values():
+            for what, value in numbers.items():
+                if np.ndim(value):
+                    pairs = zip(self.names, value, strict=True)
+                    found |= {f"{what}/{name}": float(v) for name, v in pairs}
+                else:
+                    found[what] = float(value)
+        for verdict in self.verdicts:
+            found[f"verdict/{verdict.parameter}"] = verdict.status
+        return found

@@ -1,0 +1,47 @@
+"""The table of checks, and what they say together."""
+
+from flowinv.diagnostics.accuracy import ACCURACY
+from flowinv.diagnostics.calibration import CALIBRATION
+from flowinv.diagnostics.check import (
+    STATUSES,
+    Check,
+    Finding,
+    Inputs,
+    Results,
+    Verdict,
+)
+from flowinv.diagnostics.edges import EDGES
+from flowinv.diagnostics.exactness import EXACTNESS
+
+__all__ = ["CHECKS", "run_checks"]
+
+CHECKS: tuple[Check, ...] = (ACCURACY, CALIBRATION, EXACTNESS, EDGES)
+
+NOTHING = "Nothing was measured that could judge it."
+
+
+def run_checks(inputs: Inputs, checks: tuple[Check, ...] = CHECKS) -> Results:
+    """Run every check whose inputs are there; the worst finding is the verdict.
+
+    Args:
+        inputs: arrays.
+        checks: rows of the table.
+    """
+    numbers, findings = {}, []
+    for check in checks:
+        if check.needs(inputs):
+            numbers[check.name] = dict(check.measure(inputs))
+            findings.append(check.judge(numbers[check.name], inputs))
+    verdicts = [
+        _verdict(name, [row[d] for row in findings if row[d] is not None])
+        for d, name in enumerate(inputs.names)
+    ]
+    return Results(inputs.names, numbers, tuple(verdicts))
+
+
+def _verdict(parameter: str, found: list[Finding]) -> Verdict:
+    status = max((f.status for f in found), key=STATUSES.index, default=STATUSES[0])
+    words = [finding.words for finding in found]
+    if status == STATUSES[0]:
+        words.insert(0, NOTHING)
+    return Verdict(parameter, status, " ".join(words))
