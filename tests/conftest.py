@@ -36,9 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # A compiled program holds memory and memory maps, of which Linux allows a process
-# 65,530: two thousand tests in two processes would crash in the compiler. Programs are
-# forgotten when they have grown by so much; the cache on disk has most of them.
-MOST_MAPS, MOST_GROWTH = 20_000, 400 * 2**20
+# 65,530: two thousand tests in two processes would crash in the compiler, and hold
+# 6 GiB. They are forgotten when they are many; the cache on disk has most of them.
+MOST_MEMORY, LEAST_GROWTH = 1_400 * 2**20, 300 * 2**20
 _last = {"memory": 0}
 
 
@@ -51,17 +51,11 @@ def _memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _num_maps() -> int:
-    maps = Path("/proc/self/maps")
-    return maps.read_bytes().count(b"\n") if maps.is_file() else 0
-
-
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _few_programs():
-    """Forget compiled programs after a module when they have become many."""
-    _last["memory"] = _last["memory"] or _memory()
+    """Forget compiled programs after a test when they have become many."""
     yield
-    if _memory() < _last["memory"] + MOST_GROWTH and _num_maps() < MOST_MAPS:
+    if _memory() < max(MOST_MEMORY, _last["memory"] + LEAST_GROWTH):
         return
     import jax
 

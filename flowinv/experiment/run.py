@@ -6,6 +6,7 @@ then `model/` (the best by validation loss), `metrics.json`, `report.npz` and
 `report.html`.
 """
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -70,6 +71,8 @@ def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:
     """Everything a bad setting, file or index could break, before the long work."""
     for name in config.flow:
         estimator = build_estimator(task, name, config.network)
+        if estimator.input_scaling == "auto":  # the data will say; shapes do not care
+            estimator = dataclasses.replace(estimator, input_scaling="none")
         # Traced only: a network that cannot read this x answers now.
         shape = tuple(task.simulator.x_shape)
         jax.eval_shape(lambda e=estimator, s=shape: e.skeleton(s))

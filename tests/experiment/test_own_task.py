@@ -1,0 +1,145 @@
+"""A problem of the user's own: the same experiment, calibration and page."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import flowinv as fi
+from flowinv.experiment.config import EvaluateConfig
+from flowinv.experiment.experiment import Experiment
+from flowinv.experiment.measure import observations
+from flowinv.experiment.watch import Watch
+from flowinv.methods import NPE
+from flowinv.models.registry import NetworkConfig
+from flowinv.tasks.task import ClassicalFit, ExactDraws
+from flowinv.training.config import TrainConfig
+
+MINE = """
+import dataclasses
+import jax, jax.numpy as jnp
+import flowinv as fi
+
+@dataclasses.dataclass(frozen=True)
+class Spring:
+    '''Position at 20 times of a mass on a spring, with noise.'''
+
+    x_shape = (20,)
+
+    def simulate(self, key, theta):
+        time = jnp.linspace(0.0, 3.0, 20)
+        noise = 0.1 * jax.random.normal(key, (20,))
+        return theta[1] * jnp.cos(theta[0] * time) + noise
+
+prior = fi.priors.uniform([1.0, 0.5], [2.0, 1.5], ["omega", "swing"], ["1/s", "mm"])
+task = fi.Task(prior, Spring(), description="A mass on a spring.")
+"""
+EVALUATE = EvaluateConfig(
+    num_heldout=100,
+    num_samples=39,
+    observations="1",
+    num_exact=200,
+    classifiers=("forest",),
+    point_estimates=False,
+)
+SMALL = NetworkConfig(num_layers=1, hidden=(8,), head_hidden=(8,))
+CONFIG = fi.RunConfig(
+    method=NPE("600", TrainConfig(batch_size=64, max_epochs=2)),
+    flow=("cinn",),
+    network=SMALL,
+    evaluate=EVALUATE,
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mine") / "mine.py"
+    path.write_text(MINE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(file, tmp_path_factory):
+    """The whole experiment by the file's name."""
+    import dataclasses
+
+    out = str(tmp_path_factory.mktemp("own") / "run")
+    config = dataclasses.replace(CONFIG, task=f"{file}:task", out=out)
+    return config.folder(), fi.run(config, quiet=True)
+
+
+def test_a_task_from_a_file_gets_numbers_verdicts_and_a_page(finished):
+    folder, metrics = finished
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert metrics["cinn/verdict/omega"] in ("trusted", "caution", "not trusted")
+    for name in ("rmse/mean/swing", "sbc_chi2_p/omega", "coverage_90_z/swing"):
+        assert np.isfinite(metrics[f"cinn/{name}"])
+    page = (folder / "report.html").read_text()
+    for words in ("A mass on a spring", "omega (1/s)", "Calibration", "swing (mm)"):
+        assert words in page
+    assert "least-squares" not in page
+    assert "exact posterior of" not in page
+
+
+def test_infer_answers_for_it(flowinv, finished, tmp_path):
+    folder, _ = finished
+    path = tmp_path / "scan.csv"
+    path.write_text(",".join(f"{math.cos(0.2 * i):.4f}" for i in range(20)))
+    code, said, err = flowinv("infer", folder, f"--x={path}")
+    assert (code, err) == (0, [])
+    assert [line.split()[0] for line in said[2:4]] == ["omega", "swing"]
+    assert "fit" not in said[0]
+
+
+def test_a_task_object_gives_the_same_numbers(finished, file, tmp_path):
+    import dataclasses
+
+    _, metrics = finished
+    task = fi.task(f"{file}:task")
+    config = dataclasses.replace(CONFIG, out=str(tmp_path / "run"))
+    again = fi.run(config, task=task, quiet=True)
+    assert again.pop("seconds") > 0
+    assert again == {name: v for name, v in metrics.items() if name != "seconds"}
+
+
+def test_diagnose_measures_any_posterior(finished, file):
+    folder, metrics = finished
+    posterior, task = fi.load(folder / "cinn" / "model"), fi.task(f"{file}:task")
+    results = fi.diagnose(jax.random.key(3), posterior, task, EVALUATE)
+    assert [verdict.parameter for verdict in results.verdicts] == ["omega", "swing"]
+    assert set(results.numbers) == {"accuracy", "calibration", "edges"}
+    # Other simulations, the same posterior: errors agree to their noise.
+    ratio = results.flat()["rmse/mean/omega"] / metrics["cinn/rmse/mean/omega"]
+    assert 0.6 < ratio < 1.6
+
+
+@pytest.mark.parametrize(
+    ("found", "good"),
+    [
+        (ExactDraws(np.zeros((200, 2))), True),
+        (ExactDraws(np.zeros((200, 2)), 1.01, 900.0, 0), True),
+        (ExactDraws(np.zeros((200, 2)), 1.2, 900.0, 0), False),
+        (ExactDraws(np.zeros((200, 2)), 1.01, 40.0, 0), False),
+        (ExactDraws(np.zeros((200, 2)), 1.01, 900.0, 30), False),
+        (ExactDraws(np.zeros((200, 2)), math.nan, 900.0, 0), False),
+    ],
+)
+def test_draws_of_a_sampler_that_did_not_converge_are_no_exact_posterior(
+    file, tmp_path, found, good
+):
+    import dataclasses
+
+    task = fi.task(f"{file}:task")
+    fit = ClassicalFit(np.ones(2), np.ones(2))
+    task = dataclasses.replace(
+        task, exact=lambda x, n, key: found, classical=lambda x: fit
+    )
+    run = Experiment(CONFIG, task, tmp_path, Watch())
+    (observed,) = observations(run.key("observe"), task, EVALUATE)
+    assert (observed.exact is not None) == good
+    assert observed.fit is fit
+    if not math.isinf(found.ess):
+        assert "effective draws" in observed.exact_note
+    assert observed.exact_note.startswith("withheld") == (not good)
