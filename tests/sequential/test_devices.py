@@ -40,10 +40,11 @@ def test_sharded_lanes_equal_one_device(tmp_path):
     for count in (1, 4):
         file = tmp_path / f"{count}.npy"
         arguments = [str(Path(__file__).parent), str(count), str(file)]
+        flags = f"--xla_force_host_platform_device_count={count} {PATIENT}"
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count} {PATIENT}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
         }
         done = subprocess.run(
             [sys.executable, "-c", CODE, *arguments],

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from flowinv import compiling
 from flowinv.data.simulate import simulate
 from flowinv.flows import CINN
 from flowinv.losses.npe import Batch
@@ -146,6 +147,19 @@ def toy():
         )
 
     return make
+
+
+@pytest.fixture
+def optimised(monkeypatch):
+    """Training programs compiled as users have them, not quickly as tests do."""
+    plain = compiling.compiler_options
+
+    def options(once=False):
+        level = {} if once else {"xla_backend_optimization_level": 3}
+        return {**plain(once), **level}
+
+    if jax.default_backend() == "cpu":
+        monkeypatch.setattr(compiling, "compiler_options", options)
 
 
 def _same(a, b):

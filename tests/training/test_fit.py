@@ -56,17 +56,15 @@ def test_history_and_verdict(fit, settings):
 
 
 def test_step_driver_gives_the_scan_drivers_numbers(
-    fit, estimator, data, settings, assert_same
+    estimator, data, settings, assert_same, optimised
 ):
-    stepped = train(
-        KEY,
-        estimator,
-        data,
-        dataclasses.replace(settings, driver="step", max_epochs=20),
+    scanned, stepped = (
+        train(KEY, estimator, data, dataclasses.replace(settings, driver=driver))
+        for driver in ("scan", "step")
     )
-    for name, values in fit.history.items():
+    for name, values in scanned.history.items():
         np.testing.assert_array_equal(stepped.history[name], values)
-    assert_same(stepped.variables.params, fit.variables.params)
+    assert_same(stepped.variables.params, scanned.variables.params)
 
 
 def test_the_key_decides_everything(fit, estimator, data, settings):
@@ -283,7 +281,9 @@ def test_fresh_mode_resumes_to_the_same_numbers(
     )
 
 
-def test_fresh_mode_is_the_same_in_both_drivers(fresh, estimator, linear, assert_same):
+def test_fresh_mode_is_the_same_in_both_drivers(
+    fresh, estimator, linear, assert_same, optimised
+):
     """Bitwise where no simulation fails."""
     config, _ = fresh
     scanned, stepped = (
