@@ -65,7 +65,7 @@ def _measured(
     results, answers = score(run, keys, observed, draws, found)
     return ModelResult(
         history=trained.history,
-        estimates=Estimates(found.theta, **_named(found)),
+        estimates=Estimates(found.theta, sd=found.draws.std(1), **_named(found)),
         calibration=Calibration(found.ranks, found.num_samples),
         answers=answers,
         facts=trained.facts,

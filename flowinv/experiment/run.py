@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from flowinv.experiment import measure
+from flowinv.experiment.advice import next_steps
 from flowinv.experiment.amortised import infer_amortised
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import RunConfig
@@ -107,6 +108,8 @@ def _finished(
         models=results,
         observations=observed,
         layout=run.task.layout,
+        best=best,
+        next_steps=next_steps(run, results[best]),
     )
     save_content(content, run.folder / "report.npz")
     from flowinv.report.page import write_report

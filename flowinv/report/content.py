@@ -17,13 +17,12 @@ from flowinv.tasks.task import ClassicalFit, ScanLayout
 __all__ = [
     "Answer",
     "Calibration",
-    "ClassicalFit",
     "Estimates",
     "ModelResult",
     "Observation",
     "ReportContent",
     "RoundsTrace",
-    "ScanLayout",
+    "Step",
     "load_content",
     "save_content",
 ]
@@ -34,12 +33,16 @@ SCHEMA = 3
 
 @dataclass(frozen=True)
 class Estimates:
-    """Point estimates for held-out simulations, each `[S, D]`; None is left out."""
+    """Point estimates for held-out simulations, each `[S, D]`; None is left out.
+
+    `sd` is the posterior's own standard deviation.
+    """
 
     truth: np.ndarray
     mean: np.ndarray | None = None
     median: np.ndarray | None = None
     map: np.ndarray | None = None
+    sd: np.ndarray | None = None
 
     def named(self) -> dict[str, np.ndarray]:
         """Return the estimates that exist, by name."""
@@ -148,6 +151,19 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What to do next.
+
+    Attributes:
+        words: a sentence.
+        command: what to type, "" for nothing.
+    """
+
+    words: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """All that `page.write_report` needs.
 
@@ -159,6 +175,8 @@ class ReportContent:
         models: model name to results, in the order of display.
         observations: the scans that models answered.
         layout: how to draw a scan; None draws x against its index.
+        best: name of the model that answers on the first screen.
+        next_steps: what to do next.
 
     Raises:
         ValueError: arrays whose last axis is not D, an answer to an unknown
@@ -172,6 +190,8 @@ class ReportContent:
     models: dict[str, ModelResult] = field(default_factory=dict)
     observations: tuple[Observation, ...] = ()
     layout: ScanLayout | None = None
+    best: str = ""
+    next_steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         dim = len(self.names)

@@ -4,13 +4,13 @@ import html
 
 import numpy as np
 
+from flowinv.report.answer_section import draw_scan
 from flowinv.report.content import Observation, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.meanings import METRICS
-from flowinv.report.posterior_plots import pair_plot, scan_plot
+from flowinv.report.posterior_plots import pair_plot
 from flowinv.report.style import axis_label
 from flowinv.report.tables import meanings, number, percent, table, to_precision
-from flowinv.tasks.task import ScanLayout
 
 __all__ = ["observation_sections", "scores_section"]
 
@@ -114,41 +114,10 @@ def _observation(content: ReportContent, observation: Observation, name: str) ->
     parts = [_values_table(content, observation, answers)]
     if answers or observation.exact is not None:
         parts.append(_pairs(content, observation, answers, name))
-    layout = content.layout or _plain_layout(observation.x)
-    predictives = {m: a.predictive for m, a in answers.items()}
-    predictives = {m: p for m, p in predictives.items() if p is not None}
-    for index, model in enumerate(predictives or [None]):
-        predictive = predictives.get(model)
-        curve = None if observation.fit is None else observation.fit.curve
-        figure = scan_plot(
-            observation.x,
-            layout.positions,
-            layout.names,
-            predictive,
-            curve,
-            layout.position_label,
-            layout.value_label,
-        )
-        alt = f"{observation.label}: the scan" + (
-            "" if model is None else f" over what the posterior of {model} predicts"
-        )
-        caption = (
-            "The scan."
-            if model is None
-            else f"The scan over scans simulated from the posterior of {model}: bands "
-            "hold 50 and 90 % of them. Residuals are (scan - predicted mean) / "
-            "predicted sd; about 95 % should lie in the grey band."
-        )
-        svg = embed_figure(figure, f"{name}-scan-{index}", alt)
-        parts.append(
-            f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        )
+    predicted = {m: a.predictive for m, a in answers.items()}
+    predicted = {m: p for m, p in predicted.items() if p is not None}
+    parts.append(draw_scan(content, observation, predicted, f"{name}-scan"))
     return "".join(parts)
-
-
-def _plain_layout(x: np.ndarray) -> ScanLayout:
-    """Draw x of unknown meaning against its index."""
-    return ScanLayout(("scan",), (np.arange(x.size),), "index", "value")
 
 
 def _values_table(

@@ -1,19 +1,19 @@
 """One self-contained report.html: figures inside, no network, light and dark."""
 
 import html
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from flowinv.diagnostics.table import CHECKS
 from flowinv.files import write_bytes
+from flowinv.report.answer_section import answer_section
 from flowinv.report.content import ModelResult, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.observation_sections import observation_sections, scores_section
 from flowinv.report.plots import (
     coverage_curves,
-    estimates_against_truth,
+    errors_in_sds,
     rank_histograms,
     training_curves,
 )
@@ -25,8 +25,6 @@ from flowinv.report.theme import STYLESHEET
 __all__ = ["render_report", "write_report"]
 
 DRAWN_HISTORY = ("train_loss", "validation_loss", "gradient_norm", "out_of_range")
-MOST_COLUMNS = 4
-"""Parameters side by side in one figure."""
 
 
 def write_report(content: ReportContent, path: str | Path) -> None:
@@ -37,11 +35,12 @@ def write_report(content: ReportContent, path: str | Path) -> None:
 def render_report(content: ReportContent) -> str:
     """Return the page as one HTML document; parts without data are left out."""
     sections = [
+        ("verdicts", "How far to trust it", _verdicts(content)),
+        ("observations", "Observations", observation_sections(content)),
         ("scores", "Against the exact posterior", scores_section(content)),
         ("calibration", "Calibration on held-out simulations", _calibration(content)),
-        ("estimates", "Point estimates against truth", _estimates(content)),
+        ("estimates", "Errors of point estimates", _estimates(content)),
         ("rounds", "Round by round", rounds_section(content)),
-        ("observations", "Observations", observation_sections(content)),
         ("training", "Training", _training(content)),
         ("facts", "The run", _facts(content)),
     ]
@@ -56,7 +55,7 @@ def render_report(content: ReportContent) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>\n{STYLESHEET}\n</style></head>\n"
-        f"<body><h1>{title}</h1><nav>{links}</nav>{_summary(content)}{body}</body>"
+        f"<body><h1>{title}</h1><nav>{links}</nav>{_first(content)}{body}</body>"
         "</html>\n"
     )
 
@@ -70,7 +69,15 @@ def _figure(svg: str, caption: str) -> str:
     return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _summary(content: ReportContent) -> str:
+def _first(content: ReportContent) -> str:
+    """Return the first screen: the answer to one scan."""
+    inner = answer_section(content)
+    if not inner:
+        return ""
+    return f'<section class="summary" id="answer"><h2>The answer</h2>{inner}</section>'
+
+
+def _verdicts(content: ReportContent) -> str:
     """Return the verdict per model and parameter, in words."""
     parts = []
     for name, model in content.models.items():
@@ -84,7 +91,8 @@ def _summary(content: ReportContent) -> str:
         )
         head = f"{name}: {trusted} of {len(judged)} parameters trusted"
         parts.append(
-            f"<h3>{html.escape(head)}</h3>{_mean_scores(model)}<ul>{items}</ul>"
+            f'<h3>{html.escape(head)}</h3>{_mean_scores(model)}<ul class="verdicts">'
+            f"{items}</ul>"
         )
     if not parts:
         return ""
@@ -92,7 +100,7 @@ def _summary(content: ReportContent) -> str:
         f"{check.name}: {check.limit}" for check in CHECKS if "none" not in check.limit
     )
     note = f'<p class="note">Limits. {html.escape(limits)}.</p>'
-    return f'<section class="summary"><h2>Summary</h2>{"".join(parts)}{note}</section>'
+    return "".join(parts) + note
 
 
 def _mean_scores(model: ModelResult) -> str:
@@ -142,12 +150,6 @@ def _training(content: ReportContent) -> str:
     return "".join(parts) + meanings(used) if parts else ""
 
 
-def _columns(content: ReportContent) -> Iterator[slice]:
-    """Yield slices of parameters that fit side by side."""
-    for start in range(0, len(content.names), MOST_COLUMNS):
-        yield slice(start, start + MOST_COLUMNS)
-
-
 def _estimates(content: ReportContent) -> str:
     """Return estimates against truth with their errors, per model."""
     parts = []
@@ -156,18 +158,20 @@ def _estimates(content: ReportContent) -> str:
             continue
         parts.append(_heading(content, name))
         parts.append(_errors_table(content, model))
-        for block, shown in enumerate(_columns(content)):
-            names = content.names[shown]
-            figure = estimates_against_truth(
-                model.estimates.truth[:, shown],
-                {k: v[:, shown] for k, v in model.estimates.named().items()},
-                names,
-                content.units[shown],
-            )
-            kinds = ", ".join(model.estimates.named())
-            alt = f"{name}: posterior {kinds} over truth for {', '.join(names)}"
-            svg = embed_figure(figure, f"estimates-{index}-{block}", alt)
-            parts.append(_figure(svg, "Each dot is one held-out simulation."))
+        found = model.estimates
+        if found.mean is None or found.sd is None:
+            continue
+        figure = errors_in_sds(
+            found.truth, found.mean, found.sd, content.names, content.units
+        )
+        alt = f"{name}: error over truth for {', '.join(content.names)}"
+        svg = embed_figure(figure, f"estimates-{index}", alt)
+        caption = (
+            "Each dot is one held-out simulation: how many of its own standard "
+            "deviations the posterior mean lies from the truth. Right posteriors "
+            "scatter with sd 1 about 0; 95 % of the dots lie in the grey band."
+        )
+        parts.append(_figure(svg, caption))
     return "".join(parts) + meanings(["rmse", "r2", "bias"]) if parts else ""
 
 

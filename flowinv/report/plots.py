@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 
 from flowinv.checks import check_shape
 from flowinv.diagnostics.coverage import interval_coverage
-from flowinv.diagnostics.estimates import estimate_errors
 from flowinv.diagnostics.sbc import rank_test
 from flowinv.report.style import (
     DOTS,
@@ -16,7 +15,6 @@ from flowinv.report.style import (
     MUTED,
     SERIES,
     axis_label,
-    new_figure,
     panel_grid,
     styled,
 )
@@ -27,11 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "coverage_curves",
-    "estimates_against_truth",
+    "errors_in_sds",
     "rank_histograms",
     "training_curves",
 ]
 
+MOST_SDS = 5.0
+"""Errors beyond are drawn at the rim."""
 LARGEST_PLOT = 1_000
 """Most held-out simulations drawn; errors are computed from all."""
 
@@ -93,45 +93,40 @@ def _frame_losses(axis: "Axes", losses: Sequence[np.ndarray]) -> None:
 
 
 @styled
-def estimates_against_truth(
+def errors_in_sds(
     truth: ArrayLike,
-    estimates: Mapping[str, ArrayLike],
+    mean: ArrayLike,
+    sd: ArrayLike,
     names: Sequence[str],
     units: Sequence[str],
 ) -> "Figure":
-    """Draw each estimate against the truth, one row per estimate, with RMSE and R2.
+    """Draw (posterior mean - truth) / posterior sd against the truth.
+
+    A right posterior scatters with sd 1 about 0 everywhere; a trend or a wide end says
+    for which values it does not.
 
     Args:
         truth: true parameters of held-out simulations, `[S, D]`.
-        estimates: name (mean, median, MAP) to estimates `[S, D]`.
+        mean: posterior means, `[S, D]`.
+        sd: posterior standard deviations, `[S, D]`.
         names: parameter names, D of them.
         units: their units.
     """
-    truth = np.asarray(truth, float)
+    truth, mean, sd = (np.asarray(a, float)[:LARGEST_PLOT] for a in (truth, mean, sd))
     check_shape("names", (len(names),), truth.shape[1:])
-    rows, columns = len(estimates), len(names)
-    figure = new_figure(2.6 * columns, 2.5 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex="col", sharey="col")
-    for row, (kind, value) in zip(axes, estimates.items(), strict=True):
-        value = np.asarray(value, float)
-        errors = estimate_errors(truth, value)
-        for d, axis in enumerate(row):
-            _against(axis, truth[:LARGEST_PLOT, d], value[:LARGEST_PLOT, d])
-            text = f"RMSE {errors.rmse[d]:.3g}\nR² {errors.r2[d]:.4f}"
-            axis.text(0.05, 0.95, text, transform=axis.transAxes, va="top", size=8)
-            if d == 0:
-                axis.set_ylabel(f"posterior {kind}")
-    for d, (name, unit) in enumerate(zip(names, units, strict=True)):
-        axes[0, d].set_title(name)
-        axes[-1, d].set_xlabel(axis_label("truth", unit))
+    pull = (mean - truth) / np.maximum(sd, 1e-30)
+    figure, axes = panel_grid(len(names), 2.6, 2.3)
+    for d, axis in enumerate(axes):
+        axis.axhspan(-2, 2, color=MUTED, alpha=0.18, lw=0)
+        axis.axhline(0, color=MUTED, lw=0.8)
+        inside = np.clip(pull[:, d], -MOST_SDS, MOST_SDS)
+        axis.scatter(truth[:, d], inside, s=5, color=DOTS, alpha=0.45, lw=0,
+                     rasterized=True)  # fmt: skip
+        axis.set_ylim(-1.05 * MOST_SDS, 1.05 * MOST_SDS)
+        axis.set_title(f"{names[d]}: sd {pull[:, d].std():.2f}")
+        axis.set_xlabel(axis_label("truth", units[d]))
+    axes[0].set_ylabel("(mean - truth) / sd")
     return figure
-
-
-def _against(axis: "Axes", truth: np.ndarray, estimate: np.ndarray) -> None:
-    """Scatter of estimates over truth with the line of equality."""
-    low, high = min(truth.min(), estimate.min()), max(truth.max(), estimate.max())
-    axis.plot([low, high], [low, high], color=MUTED, lw=0.8, zorder=1)
-    axis.scatter(truth, estimate, s=5, color=DOTS, alpha=0.45, lw=0, rasterized=True)
 
 
 @styled

@@ -15,6 +15,7 @@ from flowinv.report.style import (
     new_figure,
     styled,
 )
+from flowinv.tasks.task import ScanLayout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -203,51 +204,49 @@ def _legend(
 @styled
 def scan_plot(
     x: ArrayLike,
-    positions: Sequence[ArrayLike],
-    panel_names: Sequence[str],
-    predictive: ArrayLike | None = None,
+    layout: ScanLayout,
+    predictives: Mapping[str, ArrayLike] | None = None,
     fit_curve: ArrayLike | None = None,
-    position_label: str = "position",
-    value_label: str = "counts",
 ) -> "Figure":
-    """Draw a scan over its posterior-predictive band, with residuals below.
+    """Draw a scan over what every model predicts, with residuals below.
 
-    Residuals are (scan - predictive mean) / predictive sd: within +-2 for about 95 % of
-    the points when the posterior explains the scan. Each panel shows the part of the
-    abscissa on which something happens.
+    Bands are the first model's, the others add their medians. Residuals are (scan -
+    predictive mean) / predictive sd: within +-2 for about 95 % of the points when the
+    posterior explains the scan. Each panel shows the part of the abscissa on which
+    something happens.
 
     Args:
         x: the observation, L numbers in any shape.
-        positions: abscissae of each panel; lengths add up to L.
-        panel_names: titles of the panels.
-        predictive: scans simulated from posterior draws, `[m, ...]` of L numbers each.
+        layout: panels, with abscissae whose lengths add up to L.
+        predictives: model to scans simulated from its posterior draws, `[m, ...]` of L
+            numbers each.
         fit_curve: the classical fit's curve, L numbers.
-        position_label: axis label with unit.
-        value_label: axis label with unit.
     """
     x = np.asarray(x, float).ravel()
-    grids = [np.asarray(p, float) for p in positions]
+    grids = [np.asarray(p, float) for p in layout.positions]
     check_shape("x", x.shape, (sum(map(len, grids)),))
     bounds = np.cumsum([0, *map(len, grids)])
-    rows = 1 if predictive is None else 2
+    bands = {n: _rows_of(p, x.size) for n, p in (predictives or {}).items()}
+    rows = 2 if bands else 1
     figure = new_figure(5.0 * len(grids), 3.9 if rows == 2 else 2.9)
     axes = figure.subplots(
         rows, len(grids), squeeze=False, sharex="col", height_ratios=(3, 1)[:rows]
     )
-    for column, (grid, name) in enumerate(zip(grids, panel_names, strict=True)):
+    for column, (grid, name) in enumerate(zip(grids, layout.names, strict=True)):
         part = slice(bounds[column], bounds[column + 1])
-        band = None if predictive is None else _rows_of(predictive, x.size)[:, part]
+        own = {model: band[:, part] for model, band in bands.items()}
         curve = None if fit_curve is None else np.ravel(np.asarray(fit_curve))[part]
-        low, high = _busy_range(grid, x[part] if band is None else band)
+        low, high = _busy_range(grid, next(iter(own.values()), x[part]))
         shown = (grid >= low) & (grid <= high)
-        band, curve = (None if a is None else a[..., shown] for a in (band, curve))
-        _scan_panel(axes[0, column], grid[shown], x[part][shown], band, curve)
-        if band is not None:
-            _residual_panel(axes[1, column], grid[shown], x[part][shown], band)
+        own = {model: band[:, shown] for model, band in own.items()}
+        curve = None if curve is None else curve[shown]
+        _scan_panel(axes[0, column], grid[shown], x[part][shown], own, curve)
+        if own:
+            _residual_panel(axes[1, column], grid[shown], x[part][shown], own)
         axes[0, column].set_title(name)
-        axes[-1, column].set_xlabel(position_label)
+        axes[-1, column].set_xlabel(layout.position_label)
         axes[0, column].set_xlim(low, high)
-    axes[0, 0].set_ylabel(value_label)
+    axes[0, 0].set_ylabel(layout.value_label)
     if rows == 2:
         axes[1, 0].set_ylabel("residual (sd)")
     axes[0, -1].legend(loc="best")
@@ -266,33 +265,41 @@ def _scan_panel(
     axis: "Axes",
     grid: np.ndarray,
     x: np.ndarray,
-    band: np.ndarray | None,
+    bands: Mapping[str, np.ndarray],
     curve: np.ndarray | None,
 ) -> None:
-    """Draw the scan, the 50 and 90 % bands of prediction, and the classical fit."""
-    if band is not None:
+    """Draw the scan, the first model's bands, the others' medians, and the fit."""
+    for index, (model, band) in enumerate(bands.items()):
+        color = SERIES[index % len(SERIES)]
+        if index:
+            middle = np.median(band, 0)
+            axis.plot(grid, middle, color=color, lw=1.2, label=f"{model}, median")
+            continue
         for share, alpha in ((0.9, 0.25), (0.5, 0.45)):
             low, high = np.quantile(band, [0.5 - share / 2, 0.5 + share / 2], axis=0)
             axis.fill_between(
-                grid, low, high, color=SERIES[0], alpha=alpha, lw=0,
+                grid, low, high, color=color, alpha=alpha, lw=0,
                 label=f"predicted, {100 * share:.0f} %",
             )  # fmt: skip
     axis.plot(grid, x, ".", color=INK, markersize=3.5, label="scan")
     if curve is not None:
-        axis.plot(grid, curve, color=SERIES[1], ls="--", lw=1.3, label="classical fit")
+        axis.plot(grid, curve, color=MUTED, ls="--", lw=1.3, label="classical fit")
 
 
 def _residual_panel(
-    axis: "Axes", grid: np.ndarray, x: np.ndarray, band: np.ndarray
+    axis: "Axes", grid: np.ndarray, x: np.ndarray, bands: Mapping[str, np.ndarray]
 ) -> None:
-    """Draw standardised residuals where the prediction has a spread."""
-    sd = band.std(0)
-    spread = sd > 1e-6 * max(float(np.abs(band).max()), 1e-30)
-    residual = (x - band.mean(0))[spread] / sd[spread]
+    """Draw standardised residuals where a prediction has a spread."""
     axis.axhspan(-2, 2, color=MUTED, alpha=0.18, lw=0)
     axis.axhline(0, color=MUTED, lw=0.8)
-    axis.plot(grid[spread], residual, ".", color=INK, markersize=3)
-    largest = max(3.5, 1.1 * float(np.abs(residual).max(initial=0)))
+    largest = 3.5
+    for index, band in enumerate(bands.values()):
+        sd = band.std(0)
+        spread = sd > 1e-6 * max(float(np.abs(band).max()), 1e-30)
+        residual = (x - band.mean(0))[spread] / sd[spread]
+        color = SERIES[index % len(SERIES)] if len(bands) > 1 else INK
+        axis.plot(grid[spread], residual, ".", color=color, markersize=3)
+        largest = max(largest, 1.1 * float(np.abs(residual).max(initial=0)))
     axis.set_ylim(-largest, largest)
 
 

@@ -37,15 +37,20 @@ thead th { font-weight: 600; vertical-align: bottom; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .summary { background: var(--card); border-radius: 8px; padding: 0.4rem 1.2rem 1rem; }
 .summary h2 { border: 0; margin: 0.6rem 0 0; }
-.summary ul { list-style: none; padding: 0; margin: 0.3rem 0; }
-.summary li { display: grid; grid-template-columns: 8.5rem 8rem 1fr; gap: 0 0.8rem;
+.summary td.caution, .summary td.trusted, .summary td.not-trusted { font-weight: 600; }
+.verdicts { list-style: none; padding: 0; margin: 0.3rem 0; }
+.verdicts li { display: grid; grid-template-columns: 8.5rem 8rem 1fr; gap: 0 0.8rem;
   padding: 0.35rem 0; border-bottom: 1px solid var(--grid); }
-.summary li:last-child { border: 0; }
-.summary li p { margin: 0; max-width: none; }
-.summary b { overflow-wrap: anywhere; }
+.verdicts li:last-child { border: 0; }
+.verdicts li p { margin: 0; max-width: none; }
+.verdicts b { overflow-wrap: anywhere; }
 .trusted span { color: var(--good); } .caution span { color: var(--warn); }
 .not-trusted span { color: var(--bad); } .unchecked span { color: var(--muted); }
-.summary span { font-weight: 600; white-space: nowrap; }
+.verdicts span { font-weight: 600; white-space: nowrap; }
+.answer td { font-size: 1rem; } .answer th[scope="row"] { font-weight: 600; }
+.steps { padding-left: 1.1rem; margin: 0.3rem 0; }
+code { background: var(--ground); border: 1px solid var(--grid); border-radius: 4px;
+  padding: 0.1rem 0.35rem; font-size: 0.86rem; overflow-wrap: anywhere; }
 dl.meaning { font-size: 0.86rem; margin: 0.4rem 0 1rem; columns: 2 22rem; gap: 2rem; }
 dl.meaning div { break-inside: avoid; margin-bottom: 0.35rem; }
 dl.meaning dt { font-weight: 600; display: inline; }
@@ -53,8 +58,8 @@ dl.meaning dt::after { content: ": "; }
 dl.meaning dd { display: inline; margin: 0; color: var(--muted); }
 details { border-top: 1px solid var(--grid); padding: 0.5rem 0; }
 summary { cursor: pointer; font-weight: 600; }
-@media (max-width: 640px) { .summary li { grid-template-columns: 1fr auto; }
-  .summary li p { grid-column: 1 / -1; } body { padding: 1rem 0.8rem; } }
+@media (max-width: 640px) { .verdicts li { grid-template-columns: 1fr auto; }
+  .verdicts li p { grid-column: 1 / -1; } body { padding: 1rem 0.8rem; } }
 @media print {
   :root { color-scheme: light; --ground: #ffffff; --card: #ffffff; --ink: #000000;
     --muted: #4b5560; --grid: #b8c0c7; --link: #000000; --good: #0f5c37;

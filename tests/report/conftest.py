@@ -17,6 +17,7 @@ from flowinv.report.content import (
     Observation,
     ReportContent,
     RoundsTrace,
+    Step,
 )
 from flowinv.tasks.task import ClassicalFit, ScanLayout
 
@@ -63,7 +64,7 @@ def make_model(rng, width, observations, seed):
         "out_of_range": 0.02 * np.exp(-epochs / 5),
     }
     median = mean + 0.05 * sd * rng.normal(size=sd.shape)
-    estimates = Estimates(theta, mean, median, median + 0.1 * sd)
+    estimates = Estimates(theta, mean, median, median + 0.1 * sd, samples.std(1))
     facts = {"parameters": "1 054 232", "training time": "148 s", "best epoch": "29"}
     log_q = np.zeros((1_000, 199))
     found = HeldOut(theta, samples, log_q, log_q[:, 0], ranks, estimates.map)
@@ -118,7 +119,7 @@ def sequential(content):
         rounds={first.label: make_trace(exact), mine.label: unknown},
     )
     return dataclasses.replace(
-        content, models={"spline": model}, observations=(first, mine)
+        content, models={"spline": model}, observations=(first, mine), best="spline"
     )
 
 
@@ -149,6 +150,15 @@ def content():
         "seed": "0",
         "versions": "flowinv 0.1.0, jax 0.10.2",
     }
+    steps = (Step("The next scan:", "flowinv infer runs/test --x scan.csv"),)
     return ReportContent(
-        "Beam profile <test>", NAMES, UNITS, facts, models, tuple(observations), layout
+        title="Beam profile <test>",
+        names=NAMES,
+        units=UNITS,
+        facts=facts,
+        models=models,
+        observations=tuple(observations),
+        layout=layout,
+        best="cINN",
+        next_steps=steps,
     )

@@ -71,7 +71,7 @@ def test_page_needs_no_network(text):
 
 def test_every_figure_has_a_text_alternative(text):
     figures = [a for tag, a in Page(text).attributes if tag == "svg"]
-    assert len(figures) == text.count("<figure>") == 2 * 2 + 1 + 2 + 3 * 3
+    assert len(figures) == text.count("<figure>") == 1 + 2 * 2 + 1 + 2 + 3 * 2
     for attributes in figures:
         assert attributes["role"] == "img"
         assert len(attributes["aria-label"]) > 10
@@ -93,6 +93,36 @@ def test_page_says_what_was_found(text):
         assert words in text, words
 
 
+def test_the_first_screen_answers_its_reader(content):
+    """Answer, interval, fit and verdict of every parameter; the next command."""
+    page = render_report(content)
+    first = page[page.index('id="answer"') : page.index('id="verdicts"')]
+    observation = content.observations[0]
+    assert observation.label in first
+    assert "<b>cINN</b>" in first
+    draws = content.models["cINN"].answers[observation.label].samples
+    for d, name in enumerate(content.names):
+        row = first[first.index(f">{name} (grid)<") :]
+        row = row[: row.index("</tr>")]
+        assert row.count("<td") == 5  # answer, interval, fit, truth, verdict
+        answer = float(re.search(r">([\d.]+) ± ", row)[1])
+        half = np.subtract(*np.quantile(draws[:, d], [0.84, 0.16])) / 2
+        assert abs(answer - np.median(draws[:, d])) < 0.1 * half
+        assert "<span>trusted</span>" in row
+    assert "flowinv infer runs/test --x scan.csv" in first
+    assert first.count("<figure>") == 1
+
+
+def test_a_scan_of_the_users_own_comes_first(sequential):
+    page = render_report(sequential)
+    first = page[page.index('id="answer"') : page.index('id="verdicts"')]
+    mine = sequential.observations[1]
+    assert mine.theta_true is None
+    assert mine.label in first
+    assert "Inferred in rounds" in first
+    assert "truth" not in first
+
+
 def test_same_content_same_page(content, tmp_path):
     """Also after a round trip through the run folder."""
     first, model = content.observations[0], content.models["cINN"]
@@ -106,7 +136,7 @@ def test_same_content_same_page(content, tmp_path):
     write_report(load_content(tmp_path / "c.npz"), tmp_path / "report.html")
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert written == render_report(small)
-    assert not (tmp_path / "report.html.partial").exists()
+    assert not (tmp_path / "report.html.part").exists()
 
 
 def test_missing_parts_are_left_out(content):

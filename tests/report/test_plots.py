@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from flowinv.report.plots import (
     coverage_curves,
-    estimates_against_truth,
+    errors_in_sds,
     rank_histograms,
     training_curves,
 )
@@ -45,16 +45,20 @@ def test_short_missing_and_non_finite_histories(history, tmp_path):
     assert png_size(training_curves(history), tmp_path) > 0
 
 
-def test_estimates_against_truth_states_the_errors(content):
-    estimates = content.models["cINN"].estimates
-    figure = estimates_against_truth(
-        estimates.truth, estimates.named(), content.names, content.units
-    )
-    assert len(figure.axes) == 12
-    error = estimates.mean[:, 0] - estimates.truth[:, 0]
-    text = figure.axes[0].texts[0].get_text()
-    assert f"RMSE {np.sqrt((error**2).mean()):.3g}" in text
-    assert "R² 0.999" in text
+def test_errors_are_in_units_of_the_posteriors_own_sd(content):
+    right, narrow = (m.estimates for m in content.models.values())
+    for estimates, width in ((right, 1.0), (narrow, 0.7)):
+        figure = errors_in_sds(
+            *(estimates.truth, estimates.mean, estimates.sd),
+            *(content.names, content.units),
+        )
+        assert len(figure.axes) == 4
+        dots = figure.axes[0].collections[-1].get_offsets()
+        pull = (estimates.mean - estimates.truth)[:, 0] / estimates.sd[:, 0]
+        np.testing.assert_allclose(dots[:, 1], np.clip(pull, -5, 5), rtol=1e-6)
+        # The made-up posterior is `width` times as wide as it should be.
+        assert pull.std() == pytest.approx(1 / width, rel=0.1)
+        assert titles(figure)[0] == f"mean_x: sd {pull.std():.2f}"
 
 
 def test_rank_histograms_show_every_rank(content):
@@ -95,6 +99,4 @@ def test_figures_leave_the_users_settings_alone(content):
 
 def test_wrong_number_of_names(content):
     with pytest.raises(ValueError, match="names with shape"):
-        estimates_against_truth(
-            np.ones((3, 2)), {"mean": np.ones((3, 2))}, ["a"], ["", ""]
-        )
+        errors_in_sds(*3 * [np.ones((3, 2))], ["a"], ["", ""])

@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from flowinv.report.posterior_plots import pair_plot, scan_plot
+from flowinv.tasks.task import ScanLayout
+
+FOUR = ScanLayout(("a",), (np.arange(4),))
 
 
 def drawn(axis):
@@ -68,13 +71,8 @@ def test_a_broad_neighbour_does_not_smear_a_thin_posterior():
 def test_scan_plot_panels(content, tmp_path):
     observation, layout = content.observations[0], content.layout
     answer = content.models["cINN"].answers[observation.label]
-    figure = scan_plot(
-        observation.x,
-        layout.positions,
-        layout.names,
-        answer.predictive,
-        observation.fit.curve,
-    )
+    predicted = {"cINN": answer.predictive}
+    figure = scan_plot(observation.x, layout, predicted, observation.fit.curve)
     figure.savefig(tmp_path / "scan.png")
     assert len(figure.axes) == 4
     assert drawn(figure.axes[1]) == [
@@ -89,10 +87,27 @@ def test_scan_plot_panels(content, tmp_path):
     assert high - low < 10 * width
 
 
+def test_one_figure_shows_what_every_model_predicts(content):
+    observation, layout = content.observations[0], content.layout
+    predicted = {
+        name: model.answers[observation.label].predictive
+        for name, model in content.models.items()
+    }
+    figure = scan_plot(observation.x, layout, predicted)
+    assert drawn(figure.axes[1]) == [
+        "predicted, 90 %",
+        "predicted, 50 %",
+        "spline flow, median",
+        "scan",
+    ]
+    # Residuals of both, and the line of zero.
+    assert len(figure.axes[2].lines) == 3
+
+
 def test_residuals_of_a_right_prediction_are_standard():
     rng = np.random.default_rng(2)
     x, predictive = rng.poisson(100, size=200), rng.poisson(100, size=(500, 200))
-    figure = scan_plot(x, [np.arange(200)], ["scan"], predictive)
+    figure = scan_plot(x, ScanLayout(("scan",), (np.arange(200),)), {"m": predictive})
     residuals = figure.axes[1].lines[-1].get_ydata()
     assert abs(residuals.mean()) < 0.3
     assert abs(residuals.std() - 1) < 0.2
@@ -101,14 +116,16 @@ def test_residuals_of_a_right_prediction_are_standard():
 def test_bare_scan_and_cumulative_curve(tmp_path):
     grid = np.arange(100.0)
     knife = np.cumsum(np.exp(-0.5 * (grid - 50) ** 2 / 9))
-    bare = scan_plot(knife, [grid], ["knife edge"])
+    layout = ScanLayout(("knife edge",), (grid,))
+    three = {"flow": np.stack([knife] * 3)}
+    bare = scan_plot(knife, layout)
     assert bare.axes[0].get_xlim() == (0, 99)
-    predicted = scan_plot(knife, [grid], ["knife edge"], np.stack([knife] * 3))
+    predicted = scan_plot(knife, layout, three)
     low, high = predicted.axes[0].get_xlim()
     assert 35 < low < 45
     assert 55 < high < 65
     predicted.savefig(tmp_path / "scan.png")
-    down = scan_plot(knife, [grid[::-1]], ["downwards"], np.stack([knife] * 3))
+    down = scan_plot(knife, ScanLayout(("downwards",), (grid[::-1],)), three)
     assert down.axes[0].get_xlim() == pytest.approx((99 - high, 99 - low))
     assert len(down.axes[0].lines[0].get_xdata()) == high - low + 1
 
@@ -116,9 +133,9 @@ def test_bare_scan_and_cumulative_curve(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: scan_plot(np.ones(5), [np.arange(4)], ["a"]), "x with shape"),
+        (lambda: scan_plot(np.ones(5), FOUR), "x with shape"),
         (
-            lambda: scan_plot(np.ones(4), [np.arange(4)], ["a"], np.ones((3, 5))),
+            lambda: scan_plot(np.ones(4), FOUR, {"f": np.ones((3, 5))}),
             "predictive with shape",
         ),
         (lambda: pair_plot({"f": np.ones((9, 3))}, ["a"], [""]), "draws of f with"),
