@@ -31,11 +31,12 @@ def answer_section(content: ReportContent) -> str:
         return ""
     model = content.models[content.best]
     others = len(content.observations) - 1
-    more = f" {others} more below." * (others > 0)
+    plural = "s" * (others > 1)
+    more = f" {others} more observation{plural} below." * (others > 0)
     why = ""
     if len(content.models) > 1:
         names = ", ".join(name for name in content.models if name != content.best)
-        why = f" It has the best validation loss; {names} beside it below."
+        why = f" It has the best validation loss; {names} stands beside it below."
     head = (
         f"<p>{html.escape(observation.label)}, answered by "
         f"<b>{html.escape(content.best)}</b>.{html.escape(why + more)}</p>"

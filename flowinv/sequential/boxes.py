@@ -95,32 +95,41 @@ def next_box(
     rim_low = jnp.where(box.low > -WHOLE, (scaled < 2.0 * RIM - 1.0).mean(0), 0.0)
     rim_high = jnp.where(box.high < WHOLE, (scaled > 1.0 - 2.0 * RIM).mean(0), 0.0)
     earlier = (jnp.arange(len(boxes.low)) <= index)[:, None]
-    new_low = _face(prior, cut, box.low, low - pad, rim_low, boxes.low, earlier)
+    lower = _Faces(box.low, low - pad, rim_low, boxes.low)
+    new_low = _moved(prior, cut, lower, earlier)
     # The upper faces are lower ones, seen from the other side.
-    new_high = -_face(
-        prior, cut, -box.high, high + pad, rim_high, -boxes.high, earlier, flip=True
-    )
+    upper = _Faces(-box.high, -(high + pad), rim_high, -boxes.high)
+    new_high = -_moved(prior, cut, upper, earlier, flip=True)
     return NextBox(Box(new_low, new_high), jnp.maximum(rim_low, rim_high).max())
 
 
-def _face(
-    prior: Prior,
-    cut: CutPrior,
-    old: Array,
-    wanted: Array,
-    rim: Array,
-    faces: Array,
-    earlier: Array,
-    flip: bool = False,
+class _Faces(NamedTuple):
+    """The lower faces of a box; upper ones are given negated.
+
+    Attributes:
+        old: where they are, in z, `[D]`.
+        wanted: where they want to be, scaled to (-1, 1) between the old ones, `[D]`.
+        rim: share of the draws pressed against them, `[D]`.
+        all: faces of all rounds, in z, `[R + 1, D]`.
+    """
+
+    old: Array
+    wanted: Array
+    rim: Array
+    all: Array
+
+
+def _moved(
+    prior: Prior, cut: CutPrior, faces: _Faces, earlier: Array, flip: bool = False
 ) -> Array:
-    """New lower face in z; with `flip` faces and answer are upper ones, negated."""
+    """New lower faces in z; with `flip` they are upper ones, negated."""
     sign = -1.0 if flip else 1.0
-    inside = jnp.clip(wanted, -1.0, 1.0)
+    inside = sign * jnp.clip(faces.wanted, -1.0, 1.0)
     moved = sign * prior.to_latent(cut.from_scaled(inside))
     moved = jnp.where(moved < -SNAP, -WHOLE, moved)
     # Never outwards by rounding: nested boxes must compare as nested.
-    moved = jnp.maximum(moved, old)
+    moved = jnp.maximum(moved, faces.old)
     outside = sign * prior.to_latent(cut.from_scaled(sign * jnp.asarray(-1.0 - ROOM)))
-    roomy = earlier & (faces <= outside)
-    back = jnp.where(roomy, faces, -WHOLE).max(0)
-    return jnp.where(rim > PRESSED, back, moved)
+    roomy = earlier & (faces.all <= outside)
+    back = jnp.where(roomy, faces.all, -WHOLE).max(0)
+    return jnp.where(faces.rim > PRESSED, back, moved)

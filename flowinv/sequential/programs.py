@@ -26,6 +26,7 @@ class Programs(NamedTuple):
     """Jitted stages; states, keys and x_obs have a leading lane axis if batched.
 
     Attributes:
+        batched: whether they take a batch of lanes.
         start: `(keys) -> state`.
         propose: `(state, x_obs) -> Proposal`.
         simulate: `(state, theta) -> (x, valid)`; None for host simulators.
@@ -33,6 +34,7 @@ class Programs(NamedTuple):
         fit: `(state, distance, x_obs) -> (state, info)`.
     """
 
+    batched: bool
     start: Callable[[Array], RoundsState]
     propose: Callable[[RoundsState, Array], Proposal]
     simulate: Callable[[RoundsState, Array], tuple[Array, Array]] | None
@@ -91,6 +93,7 @@ def make_programs(
 
     in_jax = hasattr(simulator, "simulate")
     return Programs(
+        batched,
         program(start, once=True),
         program(propose, once=True),
         program(simulate, once=True) if in_jax else None,

@@ -111,7 +111,7 @@ def run_rounds(
     programs = make_programs(plan, simulator, tuple(simulator.x_shape), batched)
     edges = range(per_call, len(observed), per_call)
     calls = np.split(np.arange(len(observed)), edges)
-    driver = _Driver(plan, simulator, programs, batched, folder, progress, should_stop)
+    driver = _Driver(plan, simulator, programs, folder, progress, should_stop)
     with ThreadPoolExecutor(os.cpu_count() if not batched else 1) as pool:
         done = list(pool.map(lambda c: driver(c, keys[c], observed[c]), calls))
     states = tuple(state for part, _ in done for state in part)
@@ -128,13 +128,12 @@ class _Driver:
         plan: Plan,
         simulator: Any,
         programs: Programs,
-        batched: bool,
         folder: str | Path | None,
         progress: Callable[[int, RoundInfo], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self.plan, self.simulator, self.programs = plan, simulator, programs
-        self.batched, self.folder = batched, folder
+        self.batched, self.folder = programs.batched, folder
         self.progress, self.should_stop = progress, should_stop
         self.lock = threading.Lock()
 

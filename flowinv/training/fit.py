@@ -16,7 +16,7 @@ from flowinv.data.simulate import simulate
 from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
-from flowinv.training.checkpoint import fingerprint
+from flowinv.training.checkpoint import Checkpoints, fingerprint
 from flowinv.training.config import TrainConfig
 from flowinv.training.engine import is_wide, make_parts
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
@@ -109,10 +109,13 @@ def train(
     schedule = Schedule(max_epochs, patience, wide)
     parts, optimizer = make_parts(estimator, loss, config, source, schedule)
     state = _initial(key, draw, optimizer, config)
-    mark = _mark(key, estimator, config, state, len(rows.theta) - num_validation)
+    store = None
+    if folder is not None:
+        count = len(rows.theta) - num_validation
+        store = Checkpoints(Path(folder), _mark(key, estimator, config, state, count))
     total = source.steps * max_epochs
     run = _driver(parts, config)
-    loop = Loop(run, source.data, ready.blocks, config, total, folder, mark)
+    loop = Loop(run, source.data, ready.blocks, config, total, store)
     state, history = loop(state, ready.frozen, progress, should_stop)
     best = Variables(state.best_params, ready.frozen, config.num_members)
     return Fit(estimator, best, history, state, _verdict(state, history))

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,12 +47,11 @@ class Loop:
         blocks: Batch,
         config: TrainConfig,
         total_steps: int,
-        folder: str | Path | None,
-        mark: np.ndarray,
+        store: Checkpoints | None,
     ) -> None:
         self.run, self.data, self.blocks = run, data, blocks
         self.config, self.total_steps = config, total_steps
-        self.store = Checkpoints(Path(folder), mark) if folder is not None else None
+        self.store = store
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ import flowinv as fi
 from flowinv import cli
 
 QUICK = [
+    "--flow=cinn",
     "--num-rounds=2",
     "--num-simulations=300",
     "--batch-size=64",
@@ -40,18 +41,18 @@ def test_run_from_the_command_line(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     for seed in (1, 2):
         for observation in (1, 3):
-            where = f"spline-seed-{seed}/observation_{observation}"
+            where = f"cinn-seed-{seed}/observation_{observation}"
             assert 0.4 < metrics[f"{where}/c2st_forest"] <= 1.0
             used = [metrics[f"{where}/round_{r}/num_simulations"] for r in (1, 2)]
             assert used == [300, 600]
             assert 0.4 < metrics[f"{where}/round_2/c2st_forest"] <= 1.0
             assert metrics[f"{where}/round_2/distance"] > 0
-    own = [metrics[f"spline-seed-{s}/observation_1/round_2/distance"] for s in (1, 2)]
+    own = [metrics[f"cinn-seed-{s}/observation_1/round_2/distance"] for s in (1, 2)]
     assert own[0] != own[1]
     page = (finished / "report.html").read_text()
     assert "Round by round" in page
     assert "300 in each of 2 rounds" in page
-    model = fi.load(finished / "spline-seed-1" / "observation_3")
+    model = fi.load(finished / "cinn-seed-1" / "observation_3")
     x, _ = fi.task("gaussian_linear_uniform:dim=2").observation(3)
     theta = np.asarray(model.sample(jax.random.key(0), x, 500))
     assert np.abs(theta).max() <= 1.0
@@ -76,9 +77,9 @@ def test_a_users_scan_takes_the_place_of_the_observations(flowinv, tmp_path):
     )
     assert code == 0
     metrics = json.loads((tmp_path / "o" / "metrics.json").read_text())
-    assert metrics["spline/mine.csv/round_2/num_simulations"] == 600
+    assert metrics["cinn/mine.csv/round_2/num_simulations"] == 600
     assert not any("observation_" in name for name in metrics)
-    assert (tmp_path / "o" / "spline" / "mine.csv" / "model.json").is_file()
+    assert (tmp_path / "o" / "cinn" / "mine.csv" / "model.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -115,12 +116,12 @@ def test_every_model_of_a_run_can_be_asked_for(flowinv, refused, finished, tmp_p
     x, _ = fi.task("gaussian_linear_uniform:dim=2").observation(3)
     file, out = tmp_path / "third.csv", tmp_path / "draws.npz"
     file.write_text(",".join(f"{value:.9g}" for value in x))
-    name = "spline-seed-2/observation_3"
+    name = "cinn-seed-2/observation_3"
     arguments = [f"--x={file}", f"--model={name}", f"--out={out}"]
     code, _, _ = flowinv("infer", finished, *arguments)
     assert code == 0
-    own = fi.load(finished / "spline-seed-2" / "observation_3")
+    own = fi.load(finished / "cinn-seed-2" / "observation_3")
     expected = own.sample(jax.random.key(0), x[None], 2_000)
     np.testing.assert_allclose(np.load(out)["samples"], expected, atol=1e-6)
-    wrong = flowinv("infer", finished, f"--x={file}", "--model=spline-seed-2")
-    refused(wrong, "model in", "spline-seed-2/observation_1")
+    wrong = flowinv("infer", finished, f"--x={file}", "--model=cinn-seed-2")
+    refused(wrong, "model in", "cinn-seed-2/observation_1")
