@@ -73,7 +73,7 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
 def _one_line(name: str, metrics: dict[str, Any]) -> str:
     """The few numbers that sum a flow up."""
     words = []
-    for what in ("c2st_mlp", "c2st_forest", "density", "coverage"):
+    for what in ("c2st_mlp", "c2st_forest", "prdc_density", "prdc_coverage"):
         if (key := f"{name}/mean/{what}") in metrics:
             words.append(f"{what} {metrics[key]:.3f}")
     p_values = [

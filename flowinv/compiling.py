@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["cache_folder", "compiled", "compiler_options", "enable_cache"]
+__all__ = ["cache_folder", "compiled", "compiler_options", "enable_cache", "strong"]
 
 Options = dict[str, bool | int]
 
@@ -65,6 +65,15 @@ def compiled(
         donate_argnums=tuple(donate) or None,
         compiler_options=None if wide else compiler_options(once),
     )
+
+
+def strong(tree: Any) -> Any:
+    """Return arrays whose types are no longer weak, as arrays from files are.
+
+    A program is compiled anew for a state that differs in this alone: a resumed run
+    would pay for every program twice.
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype), tree)
 
 
 def compiler_options(once: bool = False) -> Options | None:

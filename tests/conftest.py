@@ -14,6 +14,7 @@ from hypothesis import settings
 QUICK = ["--xla_backend_optimization_level=0"]
 if version("jax").startswith("0.10."):
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
+QUICK.append("--xla_llvm_disable_expensive_passes=true")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
 
 from flowinv import cli  # noqa: E402

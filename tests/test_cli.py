@@ -188,7 +188,7 @@ def test_a_run_leaves_what_it_promises(finished):
         "cinn/sbc_chi2_p_holm/std_y",
         "cinn/coverage_90/std_x",
         "cinn/observation_1/c2st_forest",
-        "cinn/mean/coverage",
+        "cinn/mean/prdc_coverage",
     ):
         assert np.isfinite(metrics[name]), name
     assert not any("c2st_mlp" in name for name in metrics)

@@ -48,7 +48,8 @@ def _scores(answered: Answered, classifiers: Sequence[str]) -> dict:
     scores: dict[str, float | np.ndarray] = {
         f"c2st_{name}": c2st(exact, draws, name).score for name in classifiers
     }
-    scores |= prdc(exact, draws)._asdict()
+    neighbours = prdc(exact, draws)._asdict()
+    scores |= {f"prdc_{name}": value for name, value in neighbours.items()}
     scores["mmd_squared"] = mmd_squared(exact[:LARGEST], draws[:LARGEST])
     return scores | compare_widths(exact, draws)._asdict()
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from flowinv.models.estimator import Estimator, Variables
@@ -24,9 +25,9 @@ def maximise(
 ) -> Array:
     """Return theta of highest q(theta | x) for x `[N, *x_shape]`, shape `[N, D]`.
 
-    What is maximised is the density in theta, log q(z | x) - log |dtheta / dz|. Steps
-    are sign-free normalised gradients in units of the draws' sds per dimension; the
-    best point seen on any path is returned.
+    What is maximised is the density in theta, log q(z | x) - log |dtheta / dz|. Adam's
+    steps are in units of the draws' sds per dimension; the best point seen on any path
+    is returned.
     """
     prior = estimator.prior_of(variables.frozen)
 
@@ -39,24 +40,23 @@ def maximise(
     score, best = jax.lax.top_k(density(z), num_starts)
     z = jnp.take_along_axis(z, best[..., None], 1)
     slope = jax.grad(lambda z: density(z).sum())
-    moments = (jnp.zeros_like(z), jnp.zeros_like(z))
+    size = optax.cosine_decay_schedule(FIRST_STEP, num_steps, alpha=0.01)
+    adam = optax.chain(
+        optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-6), optax.scale_by_schedule(size)
+    )
 
-    def step(carry: tuple, t: Array) -> tuple[tuple, None]:
-        z, (first, second), top, top_score = carry
-        gradient = jnp.nan_to_num(slope(z) * sd)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.99 * second + 0.01 * gradient**2
-        scaled = first / (1 - 0.9 ** (t + 1))
-        scaled = scaled / (jnp.sqrt(second / (1 - 0.99 ** (t + 1))) + 1e-6)
-        size = FIRST_STEP * (0.505 + 0.495 * jnp.cos(jnp.pi * t / num_steps))
-        z = jnp.clip(z + size * sd * scaled, -8.0, 8.0)
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        z, state, top, top_score = carry
+        # Steps and slopes in units of the draws' sds.
+        move, state = adam.update(jnp.nan_to_num(slope(z) * sd), state)
+        z = jnp.clip(z + sd * move, -8.0, 8.0)
         score = density(z)
         better = score > top_score
         top = jnp.where(better[..., None], z, top)
-        return (z, (first, second), top, jnp.where(better, score, top_score)), None
+        return (z, state, top, jnp.where(better, score, top_score)), None
 
-    steps = jnp.arange(num_steps, dtype=jnp.float32)
-    _, _, top, top_score = jax.lax.scan(step, (z, moments, z, score), steps)[0]
+    start = (z, adam.init(z), z, score)
+    _, _, top, top_score = jax.lax.scan(step, start, None, length=num_steps)[0]
     winner = top_score.argmax(-1)
     top = jnp.take_along_axis(top, winner[:, None, None], 1)[:, 0]
     return prior.from_latent(top)

@@ -85,23 +85,23 @@ METRICS: dict[str, Meaning] = {
         "Held-out accuracy of a random forest that tells the model's draws from exact "
         "ones; 0.5 is indistinguishable, 1.0 disjoint.",
     ),
-    "precision": Meaning(
-        "precision",
+    "prdc_precision": Meaning(
+        "PRDC precision",
         "Share of the model's draws that lie where exact draws lie; near 1 means "
         "nothing invented.",
     ),
-    "recall": Meaning(
-        "recall",
+    "prdc_recall": Meaning(
+        "PRDC recall",
         "Share of exact draws that lie where the model's draws lie; near 1 means "
         "nothing forgotten.",
     ),
-    "density": Meaning(
-        "density",
+    "prdc_density": Meaning(
+        "PRDC density",
         "How densely exact draws surround the model's draws; 1 is equal, below 1 too "
         "spread out, above 1 too concentrated.",
     ),
-    "coverage": Meaning(
-        "coverage",
+    "prdc_coverage": Meaning(
+        "PRDC coverage",
         "Share of the exact draws' neighbourhoods that hold a draw of the model; "
         "1 - 2⁻ᵏ (0.97 at k = 5) is the value for equal posteriors.",
     ),

@@ -17,14 +17,14 @@ __all__ = ["observation_sections", "scores_section"]
 SCORES = (
     "c2st_forest",
     "c2st_mlp",
-    "density",
-    "coverage",
-    "precision",
-    "recall",
+    "prdc_density",
+    "prdc_coverage",
+    "prdc_precision",
+    "prdc_recall",
     "mmd_squared",
 )
 """Scalar metrics in the order of the table's columns."""
-SHARES = ("coverage", "precision", "recall")
+SHARES = ("prdc_coverage", "prdc_precision", "prdc_recall")
 MOST_PAIRED = 8
 """Parameters in a pair plot; more panels would be too small to read."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flowinv.compiling import compiled
+from flowinv.compiling import compiled, strong
 from flowinv.sequential.fitting import prepare, train_round
 from flowinv.sequential.method import Proposal
 from flowinv.sequential.outcome import finish
@@ -78,7 +78,7 @@ def make_programs(
         return append(plan, state, proposal, x, valid), distance
 
     def start(key: Array) -> RoundsState:
-        return init_rounds(key, plan.estimator, method, x_shape, NUM_DRAWS)
+        return strong(init_rounds(key, plan.estimator, method, x_shape, NUM_DRAWS))
 
     # Three programs, so that only training is compiled for speed.
     prepared = program(functools.partial(prepare, plan), once=True)

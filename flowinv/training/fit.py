@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import check_at_least, check_shape, fail
-from flowinv.compiling import compiled
+from flowinv.compiling import compiled, strong
 from flowinv.data.simulate import simulate
 from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.estimator import Estimator, Variables
@@ -181,9 +181,8 @@ def _initial(
 
     def member(number: int) -> TrainState:
         own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), number)
-        return init_state(
-            jax.random.fold_in(own, _TRAIN), draw(own), optimizer, config.ema_decay > 0
-        )
+        rng = jax.random.fold_in(own, _TRAIN)
+        return strong(init_state(rng, draw(own), optimizer, config.ema_decay > 0))
 
     one = compiled(member, once=True)
     if config.num_members == 1:

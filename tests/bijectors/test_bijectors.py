@@ -148,8 +148,9 @@ CASES = {
     "stack_scan": Case(stack_shapes, functools.partial(stack, unroll=False)),
     "stack_unrolled": Case(stack_shapes, functools.partial(stack, unroll=True)),
 }
-TABLE = pytest.mark.parametrize("name", CASES)
-DIMS = pytest.mark.parametrize("dim", [1, 2, 5])
+# Case by case: its programs are compiled once for all tests.
+TABLE = pytest.mark.parametrize("name", CASES, scope="module")
+DIMS = pytest.mark.parametrize("dim", [1, 2, 5], scope="module")
 
 
 @functools.lru_cache

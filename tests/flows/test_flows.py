@@ -79,7 +79,8 @@ FULL = [
     if row not in SMALL
 ]
 ROW_MARKS = [*SMALL, *(pytest.param(row, marks=pytest.mark.slow) for row in FULL)]
-TABLE = pytest.mark.parametrize("case", ROW_MARKS, ids=str)
+# One case after the other: its programs are compiled once for all tests.
+TABLE = pytest.mark.parametrize("case", ROW_MARKS, ids=str, scope="module")
 
 
 def context_of(case: Case, rows: int = ROWS) -> np.ndarray | None:

@@ -67,7 +67,7 @@ KINDS = {
     "fallback_interval": (dist.Kumaraswamy(2.0, 3.0), None),
 }
 FALLBACKS = {"fallback_line", "fallback_interval"}
-each_kind = pytest.mark.parametrize("kind", KINDS)
+each_kind = pytest.mark.parametrize("kind", KINDS, scope="module")
 
 
 EXACT = [kind for kind in KINDS if kind not in FALLBACKS]

@@ -52,7 +52,8 @@ def make_model(rng, width, observations, seed):
         spread = width * posterior_sd(item.theta_true)
         draws = item.exact.mean(0) + 0.2 * spread + spread * rng.normal(size=(2_000, 4))
         scores, moments = prdc(item.exact, draws), compare_widths(item.exact, draws)
-        metrics = {"c2st_mlp": 0.56, "c2st_forest": 0.53, **scores._asdict()}
+        metrics = {"c2st_mlp": 0.56, "c2st_forest": 0.53}
+        metrics |= {f"prdc_{name}": v for name, v in scores._asdict().items()}
         metrics |= moments._asdict()
         predictive = rng.poisson(profiles(draws[:256])).astype(np.float32)
         answers[item.label] = Answer(draws.astype(np.float32), predictive, metrics)

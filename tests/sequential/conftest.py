@@ -83,6 +83,7 @@ def quick():
 METHODS = ("box", "hdr", "apt", "hybrid")
 
 
-@pytest.fixture(params=METHODS)
+# One method after the other: its programs are compiled once for all tests.
+@pytest.fixture(params=METHODS, scope="module")
 def method(request):
     return request.param

@@ -49,14 +49,24 @@ def test_every_method_runs_and_reports(estimator, simulator, quick, method):
     assert bool(estimator.prior.contains(theta).all())
 
 
-def test_training_is_traced_once_for_all_rounds_and_lanes(
-    estimator, simulator, quick, monkeypatch
+def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
+    estimator, simulator, quick, monkeypatch, tmp_path
 ):
     chex.clear_trace_counter()
     # jax traces the loss once for the step and once for validation.
     traced = chex.assert_max_traces(truncated.npe_loss, n=2)
     monkeypatch.setattr(truncated, "npe_loss", traced)
-    run_rounds(KEY, estimator, simulator, X_OBS, quick("box", num_rounds=4))
+    rest = (KEY, estimator, simulator, X_OBS, quick("box", num_rounds=4))
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 2
+
+    with pytest.raises(Interrupted):
+        run_rounds(*rest, folder=tmp_path, should_stop=stop)
+    done = run_rounds(*rest, folder=tmp_path)
+    assert [len(history.round) for history in done.history] == [4, 4, 4]
 
 
 def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
