@@ -84,19 +84,17 @@ class Rows(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What the trained part sees of one x.
+    """What the trained part sees of one x: two arrays, for a step gathers each.
 
     Attributes:
         inputs: standardised x, `[..., *x_shape]`, or size 0 without an embedding.
-        summaries: standardised summaries, `[..., S]`.
-        placed: where the flow begins; None at N(0, I).
-        edges: distances of that place from the prior's edges, `[..., 2 D]` or size 0.
+        known: standardised summaries, where the flow begins (mean and log sd) and the
+            distances of that place from the prior's edges, `[..., S + 4 D]`; only the
+            summaries for a flow that begins at N(0, I).
     """
 
     inputs: Array
-    summaries: Array
-    placed: Placed | None
-    edges: Array
+    known: Array
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ class Estimator:
         key_embedding, key_flow = jax.random.split(key)
         features, context = self._shapes(frozen)
         z = jax.ShapeDtypeStruct((1, self.prior.dim), jnp.float32)
-        flow = self.flow.lazy_init(key_flow, z, context, features.placed)["params"]
+        flow = self.flow.lazy_init(key_flow, z, context)["params"]
         if self.embedding is None:
             return {"embedding": {}, "flow": flow}
         embedding = self.embedding.lazy_init(key_embedding, features.inputs)
@@ -172,29 +170,33 @@ class Estimator:
         inputs = standardise(frozen.statistics, x, self.input_scaling)
         event = frozen.statistics.shift.ndim
         batch = inputs.shape[: inputs.ndim - event]
-        summaries = edges = jnp.zeros((*batch, 0))
-        placed = None
+        known = [jnp.zeros((*batch, 0))]
         if self.summary is not None:
-            summaries = self._summaries(frozen, x)
+            known.append(self._summaries(frozen, x))
         if frozen.placing is not None:
             regressors = self._regressors(frozen, x)
             prior = self.prior_of(frozen)
-            placed = place(prior, frozen.placing, regressors)
-            edges = edge_distances(prior, frozen.placing, regressors)
+            known += place(prior, frozen.placing, regressors)
+            known.append(edge_distances(prior, frozen.placing, regressors))
         if self.embedding is None and self.summary is not None:
             inputs = jnp.zeros((*batch, 0))
-        return Features(inputs, summaries, placed, edges)
+        return Features(inputs, jnp.concatenate(known, -1))
+
+    def placed_of(self, features: Features) -> Placed | None:
+        """Return where the flow begins, None at N(0, I)."""
+        if not self.placed:
+            return None
+        dim, end = self.prior.dim, features.known.shape[-1] - 2 * self.prior.dim
+        mean = features.known[..., end - 2 * dim : end - dim]
+        return Placed(mean, features.known[..., end - dim : end])
 
     def context(self, params: Params, features: Features) -> Array:
         """Return the context `[..., C]`: summaries, place, edges, embedding."""
         inputs = features.inputs
         if self.embedding is not None:
             inputs = self.embedding.apply({"params": params["embedding"]}, inputs)
-        inputs = inputs.reshape(*features.summaries.shape[:-1], -1)
-        placed = () if features.placed is None else features.placed
-        return jnp.concatenate(
-            [features.summaries, *placed, features.edges, inputs], -1
-        )
+        inputs = inputs.reshape(*features.known.shape[:-1], -1)
+        return jnp.concatenate([features.known, inputs], -1)
 
     def apply_flow(
         self, method: str, params: Params, value: Array, features: Features
@@ -209,9 +211,8 @@ class Estimator:
         """
         context = self.context(params, features)
         variables = {"params": params["flow"]}
-        return self.flow.apply(
-            variables, value, context, features.placed, method=method
-        )
+        placed = self.placed_of(features)
+        return self.flow.apply(variables, value, context, placed, method=method)
 
     def _regressors(self, frozen: Frozen, x: Array) -> Array:
         """What the placing regresses on: summaries, or the flattened x."""

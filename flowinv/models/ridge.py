@@ -108,7 +108,9 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
 
 def _median(values: Array, mask: Array) -> Array:
     """Median of the masked rows of `values` `[N, D]`, shape `[D]`."""
-    return jnp.nanmedian(jnp.where(mask[:, None], values, jnp.nan), 0)
+    ordered = jnp.sort(jnp.where(mask[:, None], values, jnp.inf), 0)
+    count = mask.sum()
+    return 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])
 
 
 def _ridge(rows: _Rows, targets: Array, gram: Array) -> Array:

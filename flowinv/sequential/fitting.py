@@ -21,7 +21,7 @@ from flowinv.sequential.rows import (
     partial_source,
 )
 from flowinv.sequential.state import RoundsState
-from flowinv.training.engine import make_parts
+from flowinv.training.engine import form_of, make_parts
 from flowinv.training.epoch import run_epoch
 from flowinv.training.state import Schedule, TrainState, init_state
 
@@ -138,13 +138,14 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
     )
     loss = plan.method.loss(estimator.prior_of(frozen), state.index)
     schedule = Schedule(config.epochs(1), config.patience)
-    parts, optimizer = make_parts(estimator, loss, config, source, schedule)
+    form = form_of(jax.eval_shape(estimator.draw, state.key, frozen))
+    parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
 
     def member(key: Array, old: Any) -> TrainState:
         new = estimator.draw(jax.random.fold_in(key, _DRAW), frozen)
         start = init_state(
             jax.random.fold_in(key, _STEPS),
-            _kept(plan, state, new, old),
+            form.ravel(_kept(plan, state, new, old)),
             optimizer,
             config.ema_decay > 0,
         )
@@ -157,8 +158,10 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
     key, old = plan.round_key(state, TRAIN), state.variables.params
     if config.num_members == 1:
         trained = member(key, old)
+        params = form.unravel(trained.best_params)
     else:
         keys = jax.random.split(key, config.num_members)
         trained = jax.vmap(member)(keys, old)
-    variables = Variables(trained.best_params, frozen, config.num_members)
+        params = jax.vmap(form.unravel)(trained.best_params)
+    variables = Variables(params, frozen, config.num_members)
     return Trained(variables, trained.best_loss.mean(), trained.step.mean())

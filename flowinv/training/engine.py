@@ -4,11 +4,14 @@ What differs between them is where rows come from (`Source`), the loss, and how 
 epochs there are; the step, the validation and the optimizer are built here.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from flowinv.losses.npe import Batch, Loss
 from flowinv.models.estimator import Estimator
@@ -18,16 +21,38 @@ from flowinv.training.source import Source
 from flowinv.training.state import Schedule
 from flowinv.training.update import make_update, make_validate
 
-__all__ = ["is_wide", "make_parts"]
+__all__ = ["Form", "form_of", "make_parts"]
 
-# Weights above which a network counts as wide: its arrays stay separate in the
-# optimizer, and on a CPU one jitted step beats a scanned epoch.
+# Weights above which a network counts as wide: its arrays stay separate while it is
+# trained, and on a CPU one jitted step beats a scanned epoch.
 WIDE = 400_000
 
 
-def is_wide(params: Any) -> bool:
-    """Whether trained numbers (or their shapes) are those of a wide network."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params)) > WIDE
+class Form(NamedTuple):
+    """Both ways between a parameter tree and what is trained.
+
+    Element-wise work (AdamW, clipping, averaging, best so far) on one vector compiles
+    to a handful of kernels instead of a hundred; of a wide network every step would
+    copy the vector.
+
+    Attributes:
+        ravel: tree to trained form.
+        unravel: trained form to tree.
+        wide: whether the tree is trained as it is.
+    """
+
+    ravel: Callable[[Any], Any]
+    unravel: Callable[[Any], Any]
+    wide: bool
+
+
+def form_of(shapes: Any) -> Form:
+    """Return the trained form of a parameter tree, given as shapes and dtypes."""
+    if sum(leaf.size for leaf in jax.tree.leaves(shapes)) > WIDE:
+        return Form(lambda tree: tree, lambda tree: tree, True)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    _, unravel = ravel_pytree(zeros)
+    return Form(lambda tree: ravel_pytree(tree)[0], unravel, False)
 
 
 def make_parts(
@@ -35,6 +60,7 @@ def make_parts(
     loss: Loss,
     config: TrainConfig,
     source: Source,
+    form: Form,
     schedule: Schedule,
 ) -> tuple[EpochParts, optax.GradientTransformation]:
     """Return the parts of an epoch, and the optimizer that its states begin with.
@@ -44,23 +70,21 @@ def make_parts(
         loss: a method's loss.
         config: how to train.
         source: rows.
-        schedule: epochs at most, epochs to wait, and whether the network is wide.
+        form: how the parameters are kept.
+        schedule: epochs at most, and epochs to wait.
     """
 
     def apply(params: Any, z: Array, features: Any) -> Array:
-        return estimator.apply_flow("log_prob", params, z, features)
+        return estimator.apply_flow("log_prob", form.unravel(params), z, features)
 
     def bound(params: Any, batch: Batch, key: Array) -> Array:
         return loss(apply, params, batch, key)
 
     def out_of_range(params: Any, batch: Batch) -> Array:
-        return estimator.apply_flow("out_of_range", params, batch.z, batch.features)
+        rest = form.unravel(params), batch.z, batch.features
+        return estimator.apply_flow("out_of_range", *rest)
 
     optimizer = make_optimizer(config, source.steps * schedule.max_epochs)
-    if not schedule.wide:
-        # Element-wise work on one vector compiles to a handful of kernels instead of a
-        # hundred; of a wide network every step would copy the vector.
-        optimizer = optax.flatten(optimizer)
     parts = EpochParts(
         source,
         make_update(bound, optimizer, config.ema_decay),

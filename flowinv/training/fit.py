@@ -18,7 +18,7 @@ from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
 from flowinv.training.checkpoint import Checkpoints, fingerprint
 from flowinv.training.config import TrainConfig
-from flowinv.training.engine import is_wide, make_parts
+from flowinv.training.engine import form_of, make_parts
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import prepare
@@ -105,10 +105,10 @@ def train(
         patience = 0
     draw = jax.jit(lambda key: estimator.draw(key, ready.frozen))
     # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
-    wide = is_wide(jax.eval_shape(draw, jax.random.key(0)))
-    schedule = Schedule(max_epochs, patience, wide)
-    parts, optimizer = make_parts(estimator, loss, config, source, schedule)
-    state = _initial(key, draw, optimizer, config)
+    form = form_of(jax.eval_shape(draw, jax.random.key(0)))
+    schedule = Schedule(max_epochs, patience, form.wide)
+    parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
+    state = _initial(key, lambda own: form.ravel(draw(own)), optimizer, config)
     store = None
     if folder is not None:
         count = len(rows.theta) - num_validation
@@ -117,7 +117,9 @@ def train(
     run = _driver(parts, config)
     loop = Loop(run, source.data, ready.blocks, config, total, store)
     state, history = loop(state, ready.frozen, progress, should_stop)
-    best = Variables(state.best_params, ready.frozen, config.num_members)
+    unravel = jax.vmap(form.unravel) if config.num_members > 1 else form.unravel
+    params = compiled(unravel, once=True)(state.best_params)
+    best = Variables(params, ready.frozen, config.num_members)
     return Fit(estimator, best, history, state, _verdict(state, history))
 
 

@@ -10,6 +10,7 @@ import pytest
 from flowinv.data.simulate import simulate
 from flowinv.flows import CINN, SplineCouplingFlow
 from flowinv.models.estimator import Estimator
+from flowinv.models.placing import place
 from flowinv.networks.mlp import MLP
 from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import normal, uniform
@@ -132,8 +133,14 @@ def test_any_number_of_parameters(dim, placed):
     variables = initial(KEY, estimator, data, 20)
     features = estimator.features(variables.frozen, data.x)
     assert features.inputs.shape == (200, 4)
-    assert features.edges.shape == (200, 2 * dim if placed else 0)
-    assert (features.placed is not None) == placed
+    assert features.known.shape == (200, 4 * dim if placed else 0)
+    begins = estimator.placed_of(features)
+    if placed:
+        found = place(prior, variables.frozen.placing, features.inputs)
+        for one, other in zip(begins, found, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    else:
+        assert begins is None
     context = estimator.context(variables.params, features)
     assert context.shape == (200, 3 + (4 * dim if placed else 0))
     z = prior.to_latent(data.theta)

@@ -35,4 +35,4 @@ def test_failed_simulations_become_invalid_rows(estimator, frozen, failing):
     assert abs(float(rows.valid.mean()) - 0.9) < 0.033
     assert np.isfinite(rows.z).all()
     assert np.isfinite(rows.features.inputs).all()
-    assert np.isfinite(rows.features.summaries).all()
+    assert np.isfinite(rows.features.known).all()
