@@ -12,9 +12,9 @@ from hypothesis import settings
 # Tests run small programs once or twice: LLVM's optimiser takes longer than they do.
 # Programs that ask for options of their own keep them. XLA_FLAGS that are set win.
 QUICK = ["--xla_backend_optimization_level=0"]
-if version("jax").startswith("0.10."):
+if version("jax").startswith("0.10."):  # an unknown flag would end the process
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
-QUICK.append("--xla_llvm_disable_expensive_passes=true")
+    QUICK.append("--xla_llvm_disable_expensive_passes=true")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
 
 from flowinv import cli  # noqa: E402
