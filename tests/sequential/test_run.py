@@ -69,6 +69,13 @@ def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
     assert [len(history.round) for history in done.history] == [4, 4, 4]
 
 
+# The hybrid's stages are those of box and apt: its own vmapped programs are slow rows.
+@pytest.mark.parametrize(
+    "method",
+    ["box", "hdr", "apt", pytest.param("hybrid", marks=pytest.mark.slow)],
+    indirect=True,
+    scope="module",
+)
 def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
     """Bitwise one lane per call; as one vmapped program to 3e-4 of the prior's sd.
 
