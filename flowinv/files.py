@@ -6,17 +6,29 @@ types checked, so that a mistyped file answers in one line.
 """
 
 import dataclasses
+import io
 import json
 import types
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from flowinv.checks import check_known, fail
 
-__all__ = ["from_plain", "read_json", "to_plain", "write_bytes", "write_json"]
+__all__ = [
+    "from_plain",
+    "read_arrays",
+    "read_json",
+    "to_plain",
+    "write_arrays",
+    "write_bytes",
+    "write_json",
+]
+
+Kind = TypeVar("Kind")
 
 
 def write_bytes(path: str | Path, blob: bytes) -> None:
@@ -50,6 +62,51 @@ def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return fail(f"{what} {path}", "to be JSON", "something else", remedy)
+
+
+def write_arrays(path: str | Path, value: Any, schema: int = 1) -> None:
+    """Write a dataclass with arrays to one npz file, whole or not at all.
+
+    Args:
+        path: the file.
+        value: the dataclass.
+        schema: version of its fields' meaning, asked for by `read_arrays`.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    tree = {"schema": schema, "content": to_plain(value, arrays)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, content=np.array(json.dumps(tree)), **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(kind: type[Kind], path: str | Path, what: str, schema: int = 1) -> Kind:
+    """Read what `write_arrays` wrote; never unpickles.
+
+    Args:
+        kind: the dataclass.
+        path: the file.
+        what: what it should be, for the message.
+        schema: expected version.
+
+    Raises:
+        ValueError: the file is missing, damaged, or of another schema version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        fail(what, "to be a file", str(path), "Was the run finished?")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        tree = json.loads(str(arrays.pop("content")))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        fail(what, "to be a whole npz file of flowinv", str(path))
+    if not isinstance(tree, dict) or tree.get("schema") != schema:
+        got = tree.get("schema") if isinstance(tree, dict) else type(tree).__name__
+        fail(what, f"of schema {schema}", got)
+    try:
+        return from_plain(kind, tree["content"], str(path), arrays)
+    except (KeyError, TypeError):
+        return fail(what, f"to hold every field of schema {schema}", str(path))
 
 
 def to_plain(value: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:

@@ -10,11 +10,13 @@ __all__ = ["ACCURACY"]
 
 def _measure(inputs: Inputs) -> Numbers:
     truth = inputs.held_out.theta
-    return {
+    numbers = {
         f"{what}/{kind}": values
         for kind, estimate in inputs.held_out.estimates().items()
         for what, values in estimate_errors(truth, estimate)._asdict().items()
     }
+    # 1 if the posterior is as wide as its mean is off.
+    return {**numbers, "error_in_sds": inputs.held_out.errors_in_sds().std(0)}
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:

@@ -4,20 +4,64 @@ References: Talts et al. 2018, arXiv:1804.06788; Holm 1979.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers
 from flowinv.diagnostics.coverage import interval_coverage
 from flowinv.diagnostics.sbc import rank_test
 
-__all__ = ["CALIBRATION", "interval_levels"]
+__all__ = ["CALIBRATION", "Curves", "calibration_curves", "interval_levels"]
 
 ALPHA = 0.01
 """Holm-corrected chi2 p below which SBC calls a parameter miscalibrated."""
 Z_LIMIT = 3.0
 """Binomial sds beyond which a deviation of coverage is no accident (p = 0.0027)."""
 LEVELS = (0.5, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Histograms of ranks and coverage of intervals, with what right ones may be.
+
+    Attributes:
+        counts: simulations in each bar, `[B, D]`.
+        expected: what they should be, `[B]`.
+        band: 99 % of right bars end between these, `[2, B]`.
+        promised: coverage of central intervals, `[K]`.
+        covered: share of truths inside, `[K, D]`.
+        sd: binomial standard deviation of `covered`, `[K]`.
+    """
+
+    counts: np.ndarray
+    expected: np.ndarray
+    band: np.ndarray
+    promised: np.ndarray
+    covered: np.ndarray
+    sd: np.ndarray
+
+
+def calibration_curves(ranks: ArrayLike, num_samples: int) -> Curves:
+    """Count what the figures of calibration show.
+
+    Args:
+        ranks: ranks of the truth from `sbc_ranks`, integers `[S, D]`.
+        num_samples: number of posterior draws L behind every rank, at least 3.
+    """
+    from scipy import stats
+
+    test = rank_test(ranks, num_samples)
+    right = stats.binom(len(test.ranks), test.expected / len(test.ranks))
+    band = np.stack([right.ppf(0.005), right.ppf(0.995)])
+    steps = min(99, (num_samples - 1) // 2)
+    levels = np.arange(1, steps + 1) / (steps + 1)
+    found = interval_coverage(ranks, num_samples, levels)
+    return Curves(
+        *(test.counts, test.expected, band),
+        *(found.nominal, found.observed, found.sd),
+    )
 
 
 def interval_levels(num_samples: int) -> tuple[float, ...]:
@@ -51,12 +95,13 @@ def _measure(inputs: Inputs) -> Numbers:
     if levels := interval_levels(count):
         covered = interval_coverage(ranks, count, levels)
         rows = zip(
-            *(covered.levels, covered.nominal, covered.observed, covered.z_score),
+            *(covered.levels, covered.nominal, covered.sd),
+            *(covered.observed, covered.z_score),
             strict=True,
         )
-        for level, nominal, observed, z in rows:
+        for level, nominal, sd, observed, z in rows:
             name = f"coverage_{round(100 * level)}"
-            numbers[f"{name}_nominal"] = float(nominal)
+            numbers |= {f"{name}_nominal": float(nominal), f"{name}_sd": float(sd)}
             numbers[name], numbers[f"{name}_z"] = observed, z
     return numbers
 

@@ -21,6 +21,8 @@ __all__ = [
     "Numbers",
     "Results",
     "Verdict",
+    "labelled",
+    "of_label",
 ]
 
 STATUSES = ("unchecked", "trusted", "caution", "not trusted")
@@ -28,6 +30,21 @@ STATUSES = ("unchecked", "trusted", "caution", "not trusted")
 
 Numbers = Mapping[str, float | np.ndarray]
 """Names to numbers, or to arrays `[D]` with one for each parameter."""
+
+
+def labelled(label: str, numbers: Numbers) -> dict[str, float | np.ndarray]:
+    """Numbers of one observation under its name."""
+    return {f"{_slug(label)}/{what}": value for what, value in numbers.items()}
+
+
+def of_label(numbers: Numbers, label: str) -> dict[str, float | np.ndarray]:
+    """Numbers of one observation by their own names; empty where it has none."""
+    start = f"{_slug(label)}/"
+    return {n.removeprefix(start): v for n, v in numbers.items() if n.startswith(start)}
+
+
+def _slug(label: str) -> str:
+    return label.replace(" ", "_")
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,11 @@ class HeldOut:
         """Point estimates by name, `[S, D]` each."""
         found = {"mean": self.draws.mean(1), "median": np.median(self.draws, 1)}
         return found if self.mode is None else {**found, "MAP": self.mode}
+
+    def errors_in_sds(self) -> np.ndarray:
+        """(mean - truth) / sd of every posterior, `[S, D]`."""
+        sd = np.maximum(self.draws.std(1), 1e-30)
+        return (self.draws.mean(1) - self.theta) / sd
 
 
 @dataclass(frozen=True)

@@ -9,36 +9,41 @@ from collections.abc import Sequence
 import numpy as np
 
 from flowinv.diagnostics.c2st import c2st
-from flowinv.diagnostics.check import Answered, Check, Finding, Inputs, Numbers
+from flowinv.diagnostics.check import (
+    Answered,
+    Check,
+    Finding,
+    Inputs,
+    Numbers,
+    labelled,
+    of_label,
+)
 from flowinv.diagnostics.mmd import LARGEST, mmd_squared
 from flowinv.diagnostics.prdc import prdc
 from flowinv.diagnostics.widths import compare_widths
 
-__all__ = ["EXACTNESS", "scores_of"]
+__all__ = ["EXACTNESS"]
 
 SHIFT_LIMIT, RATIO_LIMIT = 0.3, 1.25
 """Exact sds of mean shift, and factor in sd, beyond which an answer is called off."""
 FAR_SHIFT, FAR_RATIO = 1.0, 2.0
 """The same for an answer that must not be trusted."""
+WORST = {"largest_mean_shift": max, "smallest_sd_ratio": min, "largest_sd_ratio": max}
+"""How each of these is summed up over observations."""
 
 
 def _measure(inputs: Inputs) -> Numbers:
     known = [answered for answered in inputs.answered if answered.exact is not None]
     every = {a.label: _scores(a, inputs.classifiers) for a in known}
-    numbers: dict[str, float | np.ndarray] = {
-        f"{_slug(label)}/{what}": value
-        for label, scores in every.items()
-        for what, value in scores.items()
-    }
+    numbers: dict[str, float | np.ndarray] = {}
+    for label, scores in every.items():
+        numbers |= labelled(label, scores)
     for what, value in next(iter(every.values())).items():
         if not np.ndim(value):
             mean = np.mean([scores[what] for scores in every.values()])
             numbers[f"mean/{what}"] = float(mean)
-    shifts = np.array([scores["mean_shift"] for scores in every.values()])
-    ratios = np.array([scores["sd_ratio"] for scores in every.values()])
-    numbers["largest_mean_shift"] = float(np.abs(shifts).max())
-    numbers["smallest_sd_ratio"] = float(ratios.min())
-    numbers["largest_sd_ratio"] = float(ratios.max())
+    for what, worst in WORST.items():
+        numbers[what] = worst([scores[what] for scores in every.values()])
     return numbers
 
 
@@ -51,22 +56,16 @@ def _scores(answered: Answered, classifiers: Sequence[str]) -> dict:
     neighbours = prdc(exact, draws)._asdict()
     scores |= {f"prdc_{name}": value for name, value in neighbours.items()}
     scores["mmd_squared"] = mmd_squared(exact[:LARGEST], draws[:LARGEST])
-    return scores | compare_widths(exact, draws)._asdict()
-
-
-def scores_of(numbers: Numbers, label: str) -> dict[str, float | np.ndarray]:
-    """Numbers of one observation, by their names; empty where it has no exact draws."""
-    start = f"{_slug(label)}/"
-    return {n.removeprefix(start): v for n, v in numbers.items() if n.startswith(start)}
-
-
-def _slug(label: str) -> str:
-    return label.replace(" ", "_")
+    widths = compare_widths(exact, draws)
+    scores["largest_mean_shift"] = float(np.abs(widths.mean_shift).max())
+    scores["smallest_sd_ratio"] = float(widths.sd_ratio.min())
+    scores["largest_sd_ratio"] = float(widths.sd_ratio.max())
+    return scores | widths._asdict()
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding]:
     labels = [a.label for a in inputs.answered if a.exact is not None]
-    both = [scores_of(numbers, label) for label in labels]
+    both = [of_label(numbers, label) for label in labels]
     shifts = np.array([scores["mean_shift"] for scores in both])
     ratios = np.array([scores["sd_ratio"] for scores in both])
     return [

@@ -1,6 +1,7 @@
 """The table of checks, and what they say together."""
 
 from flowinv.diagnostics.accuracy import ACCURACY
+from flowinv.diagnostics.answers import ANSWERS
 from flowinv.diagnostics.calibration import CALIBRATION
 from flowinv.diagnostics.check import (
     STATUSES,
@@ -15,7 +16,7 @@ from flowinv.diagnostics.exactness import EXACTNESS
 
 __all__ = ["CHECKS", "run_checks"]
 
-CHECKS: tuple[Check, ...] = (ACCURACY, CALIBRATION, EXACTNESS, EDGES)
+CHECKS: tuple[Check, ...] = (ANSWERS, ACCURACY, CALIBRATION, EXACTNESS, EDGES)
 
 NOTHING = "Nothing was measured that could judge it."
 

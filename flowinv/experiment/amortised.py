@@ -10,15 +10,22 @@ import numpy as np
 
 from flowinv.data.simulate import simulate
 from flowinv.data.store import num_rows, read_dataset, write_dataset
+from flowinv.diagnostics.calibration import calibration_curves
 from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
 from flowinv.experiment.score import observe, score
-from flowinv.files import read_json, write_bytes, write_json
+from flowinv.files import (
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
 from flowinv.models.files import load, save
 from flowinv.models.posterior import Posterior
-from flowinv.report.content import Calibration, Estimates, ModelResult, Observation
+from flowinv.report.content import Errors, ModelResult, Observation
 from flowinv.training.fit import Fit, train
 from flowinv.types import Dataset, Simulator
 
@@ -49,33 +56,34 @@ def infer_amortised(
     observed = observe(run) + scans
     for name, flow, seed in run.config.models():
         trained = _trained(run, name, flow, seed, data)
-        results[name] = _measured(run, trained, observed)
+        results[name] = _measured(run, name, trained, observed)
     return results, observed
 
 
 def _measured(
-    run: Experiment, trained: _Trained, observed: tuple[Observation, ...]
+    run: Experiment, name: str, trained: _Trained, observed: tuple[Observation, ...]
 ) -> ModelResult:
     """Held-out simulations and answers of a trained model, and what checks say."""
     run.watch.note("held-out simulations")
     key, task, settings = run.key("evaluate"), run.task, run.config.evaluate
-    found = measure.held_out(key, trained.posterior, task, settings)
+    kept = run.folder / name / "held_out.npz"
+    if kept.is_file():
+        found = read_arrays(HeldOut, kept, "held-out results")
+    else:
+        found = measure.held_out(key, trained.posterior, task, settings)
+        write_arrays(kept, found)
     draws = measure.sample(key, trained.posterior, observed, settings)
     keys = [key] * len(observed)
     results, answers = score(run, keys, observed, draws, found)
     return ModelResult(
         history=trained.history,
-        estimates=Estimates(found.theta, sd=found.draws.std(1), **_named(found)),
-        calibration=Calibration(found.ranks, found.num_samples),
+        errors=Errors(found.theta, found.errors_in_sds()),
+        calibration=calibration_curves(found.ranks, found.num_samples),
         answers=answers,
         facts=trained.facts,
         validation_loss=trained.validation_loss,
         results=results,
     )
-
-
-def _named(found: HeldOut) -> dict[str, np.ndarray]:
-    return {name.lower(): value for name, value in found.estimates().items()}
 
 
 def _data(run: Experiment) -> Dataset | Simulator:

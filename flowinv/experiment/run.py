@@ -110,6 +110,7 @@ def _finished(
         layout=run.task.layout,
         best=best,
         next_steps=next_steps(run, results[best]),
+        derived=run.task.derived,
     )
     save_content(content, run.folder / "report.npz")
     from flowinv.report.page import write_report

@@ -6,7 +6,6 @@ import numpy as np
 from jax import Array
 
 from flowinv.diagnostics.check import HeldOut, Results
-from flowinv.diagnostics.exactness import scores_of
 from flowinv.experiment import measure
 from flowinv.experiment.experiment import Experiment
 from flowinv.report.content import Answer, Observation
@@ -44,9 +43,5 @@ def score(
             answered.append(measure.summed_up(task, observation, own))
             simulated[observation.label] = measure.predictive(key, task, index, own)
     results = measure.checked(task, run.config.evaluate, found, answered)
-    exact = results.numbers.get("exactness", {})
-    answers = {
-        one.label: Answer(one.draws, simulated[one.label], scores_of(exact, one.label))
-        for one in answered
-    }
+    answers = {one.label: Answer(one.draws, simulated[one.label]) for one in answered}
     return results, answers

@@ -4,6 +4,8 @@ import html
 
 import numpy as np
 
+from flowinv.diagnostics.answers import QUANTILES
+from flowinv.diagnostics.check import Numbers
 from flowinv.report.content import Observation, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.posterior_plots import scan_plot
@@ -53,33 +55,25 @@ def answer_section(content: ReportContent) -> str:
 
 def _table(content: ReportContent, observation: Observation) -> str:
     """One row for each parameter: answer, interval, classical fit, verdict."""
-    model = content.models[content.best]
-    draws, fit = model.answers[observation.label].samples, observation.fit
+    model, fit = content.models[content.best], observation.fit
+    numbers = model.numbers("answers", observation.label)
+    if not numbers:
+        return ""
     verdicts = {v.parameter: v.status for v in model.results.verdicts}
     header = ["parameter", "answer", "95 % interval"]
     header += [fit.method] if fit is not None else []
     header += ["truth"] if observation.theta_true is not None else []
     rows = []
     for d, (name, unit) in enumerate(zip(content.names, content.units, strict=True)):
-        shares = (0.5, 0.16, 0.84, 0.025, 0.975)
-        middle, low, high, first, last = np.quantile(draws[:, d], shares)
-        half = float(high - low) / 2
-        cells = [
-            f"{to_precision(middle, half)} ± {to_precision(half, half)}",
-            f"{to_precision(first, half)} – {to_precision(last, half)}",
-        ]
-        if fit is not None:
-            value, error = float(fit.values[d]), float(fit.errors[d])
-            spread = f" ± {to_precision(error, half)}" if np.isfinite(error) else ""
-            cells.append(f"{to_precision(value, half)}{spread}")
-        if observation.theta_true is not None:
-            cells.append(to_precision(float(observation.theta_true[d]), half))
         status = verdicts.get(name, "unchecked")
-        numbers = "".join(f'<td class="n">{html.escape(c)}</td>' for c in cells)
-        rows.append(
-            f'<tr><th scope="row">{html.escape(axis_label(name, unit))}</th>{numbers}'
-            f'<td class="{status.replace(" ", "-")}"><span>{status}</span></td></tr>'
-        )
+        judged = f'<td class="{status.replace(" ", "-")}"><span>{status}</span></td>'
+        cells = _cells(observation, numbers, d)
+        rows.append(_row(axis_label(name, unit), cells, judged))
+        for quantity in content.derived:
+            if quantity.parameter == name:
+                cells = _cells(observation, numbers, d, quantity.factor)
+                title = axis_label(quantity.name, quantity.unit)
+                rows.append(_row(title, cells, "<td></td>", ' class="derived"'))
     names = "".join(
         f'<th scope="col"{" class=n" * (i > 0)}>{html.escape(text)}</th>'
         for i, text in enumerate(header)
@@ -89,6 +83,33 @@ def _table(content: ReportContent, observation: Observation) -> str:
         f'{names}<th scope="col">verdict</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _row(title: str, cells: list[str], judged: str, kind: str = "") -> str:
+    numbers = "".join(f'<td class="n">{html.escape(cell)}</td>' for cell in cells)
+    head = f'<th scope="row">{html.escape(title)}</th>'
+    return f"<tr{kind}>{head}{numbers}{judged}</tr>"
+
+
+def _cells(
+    observation: Observation, numbers: Numbers, d: int, factor: float = 1.0
+) -> list[str]:
+    """Answer, 95 % interval, fit and truth of parameter `d`, times a factor."""
+    middle, low, high, first, last = (
+        factor * float(numbers[what][d]) for what in QUANTILES
+    )
+    half = (high - low) / 2
+    cells = [
+        f"{to_precision(middle, half)} ± {to_precision(half, half)}",
+        f"{to_precision(first, half)} – {to_precision(last, half)}",
+    ]
+    if (fit := observation.fit) is not None:
+        value, error = factor * float(fit.values[d]), factor * float(fit.errors[d])
+        spread = f" ± {to_precision(error, half)}" if np.isfinite(error) else ""
+        cells.append(f"{to_precision(value, half)}{spread}")
+    if observation.theta_true is not None:
+        cells.append(to_precision(factor * float(observation.theta_true[d]), half))
+    return cells
 
 
 def _note(content: ReportContent, observation: Observation) -> str:

@@ -1,23 +1,20 @@
 """What a report shows, as plain arrays and words; saved and read without pickle."""
 
-import io
-import json
 import math
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from flowinv.checks import check_shape, fail
-from flowinv.diagnostics.check import Results
-from flowinv.files import from_plain, to_plain, write_bytes
-from flowinv.tasks.task import ClassicalFit, ScanLayout
+from flowinv.checks import check_known, check_shape, fail
+from flowinv.diagnostics.calibration import Curves
+from flowinv.diagnostics.check import Numbers, Results, of_label
+from flowinv.files import read_arrays, write_arrays
+from flowinv.tasks.task import ClassicalFit, Derived, ScanLayout
 
 __all__ = [
     "Answer",
-    "Calibration",
-    "Estimates",
+    "Errors",
     "ModelResult",
     "Observation",
     "ReportContent",
@@ -27,35 +24,21 @@ __all__ = [
     "save_content",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the saved form; raised whenever a field changes its meaning."""
 
 
 @dataclass(frozen=True)
-class Estimates:
-    """Point estimates for held-out simulations, each `[S, D]`; None is left out.
+class Errors:
+    """Errors of posterior means of held-out simulations.
 
-    `sd` is the posterior's own standard deviation.
+    Attributes:
+        truth: true parameters, `[S, D]`.
+        in_sds: (mean - truth) / sd, each by its own posterior, `[S, D]`.
     """
 
     truth: np.ndarray
-    mean: np.ndarray | None = None
-    median: np.ndarray | None = None
-    map: np.ndarray | None = None
-    sd: np.ndarray | None = None
-
-    def named(self) -> dict[str, np.ndarray]:
-        """Return the estimates that exist, by name."""
-        named = {"mean": self.mean, "median": self.median, "MAP": self.map}
-        return {name: value for name, value in named.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """SBC ranks of the truth among `num_samples` draws, integers `[S, D]`."""
-
-    ranks: np.ndarray
-    num_samples: int
+    in_sds: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,13 +70,10 @@ class Answer:
     Attributes:
         samples: posterior draws `[n, D]`.
         predictive: observations simulated from posterior draws, `[m, *x_shape]`.
-        metrics: names of `meanings.METRICS` to numbers, or to arrays `[D]` for
-            `mean_shift` and `sd_ratio`.
     """
 
     samples: np.ndarray
     predictive: np.ndarray | None = None
-    metrics: dict[str, float | np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,8 +110,8 @@ class ModelResult:
     Attributes:
         history: per epoch, `[epochs]`: train_loss, validation_loss, gradient_norm,
             out_of_range; other names are kept but not drawn.
-        estimates: point estimates for held-out simulations.
-        calibration: SBC ranks.
+        errors: of point estimates for held-out simulations.
+        calibration: histograms of ranks and coverage of intervals.
         answers: observation label to this model's answer.
         facts: name to value in words (parameters, training time, best epoch).
         rounds: observation label to the rounds that inferred it.
@@ -141,13 +121,17 @@ class ModelResult:
     """
 
     history: dict[str, np.ndarray] = field(default_factory=dict)
-    estimates: Estimates | None = None
-    calibration: Calibration | None = None
+    errors: Errors | None = None
+    calibration: Curves | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, RoundsTrace] = field(default_factory=dict)
     validation_loss: float = math.inf
     results: Results = field(default_factory=Results)
+
+    def numbers(self, check: str, label: str) -> Numbers:
+        """What a check found for one observation; empty where it found nothing."""
+        return of_label(self.results.numbers.get(check, {}), label)
 
 
 @dataclass(frozen=True)
@@ -177,10 +161,12 @@ class ReportContent:
         layout: how to draw a scan; None draws x against its index.
         best: name of the model that answers on the first screen.
         next_steps: what to do next.
+        derived: quantities that are shown beside the parameters.
 
     Raises:
         ValueError: arrays whose last axis is not D, an answer to an unknown
-            observation, or a layout that does not fit x.
+            observation, a layout that does not fit x, or a quantity derived from an
+            unknown parameter.
     """
 
     title: str
@@ -192,11 +178,14 @@ class ReportContent:
     layout: ScanLayout | None = None
     best: str = ""
     next_steps: tuple[Step, ...] = ()
+    derived: tuple[Derived, ...] = ()
 
     def __post_init__(self) -> None:
         dim = len(self.names)
         if len(self.units) != dim:
             fail("units", f"of length {dim}, one per parameter", len(self.units))
+        for quantity in self.derived:
+            check_known("parameter", quantity.parameter, self.names)
         labels = {observation.label for observation in self.observations}
         if len(labels) != len(self.observations):
             fail("observation labels", "to differ", len(labels))
@@ -228,12 +217,11 @@ class ReportContent:
         for label, trace in model.rounds.items():
             _check_width(f"means of {name} for {label}", trace.mean, dim)
         if model.calibration is not None:
-            _check_width(f"ranks of {name}", model.calibration.ranks, dim)
-        if model.estimates is not None:
-            _check_width(f"truth of {name}", model.estimates.truth, dim)
-            for kind, value in model.estimates.named().items():
-                shape = model.estimates.truth.shape
-                check_shape(f"{kind} estimates of {name}", value.shape, shape)
+            _check_width(f"counts of {name}", model.calibration.counts, dim)
+        if model.errors is not None:
+            _check_width(f"truth of {name}", model.errors.truth, dim)
+            shape = model.errors.truth.shape
+            check_shape(f"errors of {name}", model.errors.in_sds.shape, shape)
 
 
 def _check_width(what: str, array: np.ndarray | None, dim: int) -> None:
@@ -243,11 +231,7 @@ def _check_width(what: str, array: np.ndarray | None, dim: int) -> None:
 
 def save_content(content: ReportContent, path: str | Path) -> None:
     """Write `content` to one compressed npz file: arrays, and a JSON of the rest."""
-    arrays: dict[str, np.ndarray] = {}
-    tree = {"schema": SCHEMA, "content": to_plain(content, arrays)}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, content=np.array(json.dumps(tree)), **arrays)
-    write_bytes(path, buffer.getvalue())
+    write_arrays(path, content, SCHEMA)
 
 
 def load_content(path: str | Path) -> ReportContent:
@@ -256,19 +240,4 @@ def load_content(path: str | Path) -> ReportContent:
     Raises:
         ValueError: the file is missing, damaged, or of another schema version.
     """
-    path = Path(path)
-    if not path.is_file():
-        fail("report content", "to be a file", str(path), "Was the run finished?")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        tree = json.loads(str(arrays.pop("content")))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        fail("report content", "to be a file of save_content", str(path))
-    if not isinstance(tree, dict) or tree.get("schema") != SCHEMA:
-        got = tree.get("schema") if isinstance(tree, dict) else type(tree).__name__
-        fail("report content", f"of schema {SCHEMA}", got)
-    try:
-        return from_plain(ReportContent, tree["content"], str(path), arrays)
-    except (KeyError, TypeError):
-        fail("report content", f"to hold every field of schema {SCHEMA}", str(path))
+    return read_arrays(ReportContent, path, "report content", SCHEMA)

@@ -110,24 +110,20 @@ METRICS: dict[str, Meaning] = {
         "Unbiased kernel distance between the model's and the exact draws; 0 on "
         "average for equal posteriors.",
     ),
-    "mean_shift": Meaning(
-        "mean shift",
-        "Posterior mean minus exact mean in exact standard deviations; 0 is right.",
-    ),
-    "sd_ratio": Meaning(
-        "sd ratio",
-        "Posterior standard deviation over the exact one; 1 is right, below 1 is "
-        "overconfident, above 1 cautious.",
-    ),
     "largest_mean_shift": Meaning(
         "largest |mean shift|",
         "Largest distance, over parameters, of the posterior mean from the exact "
         "mean, in exact standard deviations; 0 is right.",
     ),
-    "sd_ratio_range": Meaning(
-        "sd ratio",
-        "Smallest and largest ratio, over parameters, of posterior to exact standard "
-        "deviation; 1 is right, below 1 overconfident, above 1 cautious.",
+    "smallest_sd_ratio": Meaning(
+        "smallest sd ratio",
+        "Smallest ratio, over parameters, of posterior to exact standard deviation; 1 "
+        "is right, below 1 overconfident.",
+    ),
+    "largest_sd_ratio": Meaning(
+        "largest sd ratio",
+        "Largest ratio, over parameters, of posterior to exact standard deviation; 1 "
+        "is right, above 1 cautious.",
     ),
     "chi2_p": Meaning(
         "SBC χ² p",

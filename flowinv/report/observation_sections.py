@@ -4,13 +4,22 @@ import html
 
 import numpy as np
 
+from flowinv.diagnostics.answers import QUANTILES
+from flowinv.diagnostics.check import Numbers
 from flowinv.report.answer_section import draw_scan
 from flowinv.report.content import Observation, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.meanings import METRICS
 from flowinv.report.posterior_plots import pair_plot
 from flowinv.report.style import axis_label
-from flowinv.report.tables import meanings, number, percent, table, to_precision
+from flowinv.report.tables import (
+    grouped_table,
+    meanings,
+    number,
+    percent,
+    table,
+    to_precision,
+)
 
 __all__ = ["observation_sections", "scores_section"]
 
@@ -22,6 +31,9 @@ SCORES = (
     "prdc_precision",
     "prdc_recall",
     "mmd_squared",
+    "largest_mean_shift",
+    "smallest_sd_ratio",
+    "largest_sd_ratio",
 )
 """Scalar metrics in the order of the table's columns."""
 SHARES = ("prdc_coverage", "prdc_precision", "prdc_recall")
@@ -33,55 +45,31 @@ def scores_section(content: ReportContent) -> str:
     """Return the tables of scores against the exact posterior, one row per scan."""
     parts, used = [], []
     for name, model in content.models.items():
-        metrics = {label: a.metrics for label, a in model.answers.items() if a.metrics}
-        scores = [s for s in SCORES if any(s in m for m in metrics.values())]
-        moments = any("mean_shift" in m for m in metrics.values())
-        if not scores and not moments:
+        labels = [observation.label for observation in content.observations]
+        every = {label: model.numbers("exactness", label) for label in labels}
+        every = {label: numbers for label, numbers in every.items() if numbers}
+        if not every:
             continue
-        names = scores + ["largest_mean_shift", "sd_ratio_range"] * moments
-        used += [n for n in names if n not in used]
+        first = next(iter(every.values()))
+        scores = [s for s in SCORES if s in first]
+        used += [s for s in scores if s not in used]
+        if len(every) > 1:
+            every["mean"] = model.numbers("exactness", "mean")
         rows = [
-            [label, *(_score(metrics[label], n) for n in names)]
-            for label in (o.label for o in content.observations)
-            if label in metrics
+            [label, *(_score(numbers, s) for s in scores)]
+            for label, numbers in every.items()
         ]
-        if len(rows) > 1:
-            rows.append(["mean", *(_mean_score(metrics.values(), n) for n in names)])
-        header = ["observation", *(METRICS[n].label for n in names)]
+        header = ["observation", *(METRICS[s].label for s in scores)]
         parts.append(table(header, rows, f"{name} against the exact posterior"))
     if not parts:
         return ""
     return "".join(parts) + meanings(used)
 
 
-def _score(metrics: dict, name: str) -> str:
+def _score(numbers: Numbers, name: str) -> str:
     """Format one cell of the table of scores."""
-    if name == "largest_mean_shift":
-        shift = metrics.get("mean_shift")
-        return number(None if shift is None else float(np.abs(shift).max()))
-    if name == "sd_ratio_range":
-        ratio = metrics.get("sd_ratio")
-        if ratio is None:
-            return number(None)
-        return f"{np.min(ratio):.2f} – {np.max(ratio):.2f}"
-    value = metrics.get(name)
-    if name in SHARES:
-        return percent(value)
-    return number(None if value is None else float(value))
-
-
-def _mean_score(all_metrics: object, name: str) -> str:
-    """Format the mean of a column over observations."""
-    if name == "sd_ratio_range":
-        ratios = [m["sd_ratio"] for m in all_metrics if "sd_ratio" in m]
-        return f"{np.mean(ratios):.2f}"
-    if name == "largest_mean_shift":
-        shifts = [
-            np.abs(m["mean_shift"]).max() for m in all_metrics if "mean_shift" in m
-        ]
-        return number(float(np.mean(shifts)))
-    values = [m[name] for m in all_metrics if name in m]
-    return _score({name: float(np.mean(values))}, name)
+    value = numbers[name]
+    return percent(value) if name in SHARES else number(value)
 
 
 def observation_sections(content: ReportContent) -> str:
@@ -124,35 +112,43 @@ def _values_table(
     content: ReportContent, observation: Observation, answers: dict
 ) -> str:
     """Return truth, posteriors, exact posterior and classical fit, per parameter."""
-    exact, truth, fit = observation.exact, observation.theta_true, observation.fit
+    label = observation.label
     note = f" ({observation.exact_note})" if observation.exact_note else ""
-    sets = {} if exact is None else {f"exact posterior{note}": exact}
-    sets |= {model: answer.samples for model, answer in answers.items()}
-    rows = []
+    exact_name, sets = f"exact posterior{note}", {}
+    for model in answers:
+        numbers = content.models[model].numbers("answers", label)
+        if "exact_median" in numbers:
+            sets[exact_name] = {
+                what: numbers[f"exact_{what}"] for what in (*QUANTILES, "sd")
+            }
+        if numbers:
+            sets[model] = numbers
+    groups = []
     for d, (name, unit) in enumerate(zip(content.names, content.units, strict=True)):
-        draws = {source: values[:, d] for source, values in sets.items()}
-        error = min((float(np.std(v)) for v in draws.values()), default=np.nan)
-        group = []
-        if truth is not None:
-            group.append(["truth", to_precision(float(truth[d]), error), "", ""])
-        group += [[source, *_intervals(v, error)] for source, v in draws.items()]
-        if fit is not None:
-            value, spread = float(fit.values[d]), float(fit.errors[d])
-            known = np.isfinite(spread)
-            sigma = f"± {to_precision(spread, error)}" if known else ""
-            group.append([fit.method, to_precision(value, error), sigma, ""])
-        if exact is None and note:
-            group.append([f"exact posterior{note}", "", "", ""])
-        label = axis_label(name, unit)
-        rows += [[label if i == 0 else "", *row] for i, row in enumerate(group)]
+        error = min((float(s["sd"][d]) for s in sets.values()), default=np.nan)
+        rows = []
+        if observation.theta_true is not None:
+            truth = float(observation.theta_true[d])
+            rows.append(["truth", to_precision(truth, error), "", ""])
+        rows += [[source, *_intervals(s, d, error)] for source, s in sets.items()]
+        if (fit := observation.fit) is not None:
+            spread = float(fit.errors[d])
+            sigma = f"± {to_precision(spread, error)}" * bool(np.isfinite(spread))
+            value = to_precision(float(fit.values[d]), error)
+            rows.append([fit.method, value, sigma, ""])
+        if observation.exact is None and note:
+            rows.append([exact_name, "", "", ""])
+        if rows:
+            groups.append((axis_label(name, unit), rows))
+    if not groups:
+        return ""
     header = ["parameter", "from", "median or value", "68 % interval", "95 % interval"]
-    return table(header, rows, f"{observation.label}: parameters", num_text=2)
+    return grouped_table(header, groups, f"{label}: parameters")
 
 
-def _intervals(draws: np.ndarray, error: float) -> tuple[str, str, str]:
+def _intervals(numbers: Numbers, d: int, error: float) -> tuple[str, ...]:
     """Format the median and the central 68 and 95 % intervals."""
-    shares = (0.5, 0.16, 0.84, 0.025, 0.975)
-    middle, *ends = (to_precision(q, error) for q in np.quantile(draws, shares))
+    middle, *ends = (to_precision(float(numbers[w][d]), error) for w in QUANTILES)
     return middle, f"{ends[0]} – {ends[1]}", f"{ends[2]} – {ends[3]}"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowinv.diagnostics.check import Check, Numbers
 from flowinv.diagnostics.table import CHECKS
 from flowinv.files import write_bytes
 from flowinv.report.answer_section import answer_section
@@ -42,6 +43,7 @@ def render_report(content: ReportContent) -> str:
         ("estimates", "Errors of point estimates", _estimates(content)),
         ("rounds", "Round by round", rounds_section(content)),
         ("training", "Training", _training(content)),
+        ("numbers", "Every number", _every_number(content)),
         ("facts", "The run", _facts(content)),
     ]
     sections = [section for section in sections if section[2]]
@@ -105,19 +107,46 @@ def _verdicts(content: ReportContent) -> str:
 
 def _mean_scores(model: ModelResult) -> str:
     """Return one sentence of mean C2ST over the observations."""
-    words = []
-    for key, classifier in (("c2st_forest", "forest"), ("c2st_mlp", "MLP")):
-        values = [a.metrics[key] for a in model.answers.values() if key in a.metrics]
-        if values:
-            words.append(f"{np.mean(values):.3f} ({classifier})")
+    numbers = model.results.numbers.get("exactness", {})
+    words = [
+        f"{numbers[key]:.3f} ({classifier})"
+        for key, classifier in (
+            ("mean/c2st_forest", "forest"),
+            ("mean/c2st_mlp", "MLP"),
+        )
+        if key in numbers
+    ]
     if not words:
         return ""
-    num = len(model.answers)
-    scans = f"{num} observation" + "s" * (num != 1)
     return (
-        f"<p>Mean C2ST against the exact posterior over {scans}: {', '.join(words)}; "
+        f"<p>Mean C2ST against the exact posterior: {', '.join(words)}; "
         "0.5 is indistinguishable, 1.0 disjoint.</p>"
     )
+
+
+def _every_number(content: ReportContent) -> str:
+    """Return all numbers of all checks, folded up: what `metrics.json` holds."""
+    parts = []
+    for name, model in content.models.items():
+        for check in CHECKS:
+            if check.name in model.results.numbers:
+                parts.append(_numbers(content, name, check, model))
+    return "".join(parts)
+
+
+def _numbers(
+    content: ReportContent, name: str, check: Check, model: ModelResult
+) -> str:
+    """Return the numbers of one check, one row each."""
+    rows = []
+    for what, value in model.results.numbers[check.name].items():
+        cells = value if np.ndim(value) else [value]
+        texts = [number(float(cell)) for cell in cells]
+        rows.append([what, *texts, *[""] * (len(content.names) - len(texts))])
+    title = f"{name}, {check.name}: {check.asks}"
+    note = f"<p>{html.escape(f'{check.meaning} Limit: {check.limit}.')}</p>"
+    shown = table(["number", *content.names], rows, title)
+    return f"<details><summary>{html.escape(title)}</summary>{note}{shown}</details>"
 
 
 def _facts(content: ReportContent) -> str:
@@ -154,15 +183,15 @@ def _estimates(content: ReportContent) -> str:
     """Return estimates against truth with their errors, per model."""
     parts = []
     for index, (name, model) in enumerate(content.models.items()):
-        if model.estimates is None or not model.estimates.named():
+        numbers = model.results.numbers.get("accuracy")
+        if numbers is None:
             continue
-        parts.append(_heading(content, name))
-        parts.append(_errors_table(content, model))
-        found = model.estimates
-        if found.mean is None or found.sd is None:
+        parts += [_heading(content, name), _errors_table(content, numbers)]
+        if model.errors is None:
             continue
         figure = errors_in_sds(
-            found.truth, found.mean, found.sd, content.names, content.units
+            *(model.errors.truth, model.errors.in_sds, numbers["error_in_sds"]),
+            *(content.names, content.units),
         )
         alt = f"{name}: error over truth for {', '.join(content.names)}"
         svg = embed_figure(figure, f"estimates-{index}", alt)
@@ -175,12 +204,9 @@ def _estimates(content: ReportContent) -> str:
     return "".join(parts) + meanings(["rmse", "r2", "bias"]) if parts else ""
 
 
-def _errors_table(content: ReportContent, model: ModelResult) -> str:
+def _errors_table(content: ReportContent, numbers: Numbers) -> str:
     """Return RMSE, R2 and bias of each estimate, one row per parameter."""
-    numbers = model.results.numbers.get("accuracy")
-    if numbers is None:
-        return ""
-    kinds = model.estimates.named()
+    kinds = [what[5:] for what in numbers if what.startswith("rmse/")]
     header = ["parameter"]
     for kind in kinds:
         header += [f"{kind}: RMSE", "R²", "bias"]
@@ -191,23 +217,24 @@ def _errors_table(content: ReportContent, model: ModelResult) -> str:
             rmse, r2, bias = (numbers[f"{w}/{kind}"][d] for w in ("rmse", "r2", "bias"))
             row += [number(rmse), f"{r2:.5f}", number(bias, 2)]
         rows.append(row)
-    caption = f"Errors on {len(model.estimates.truth):,} held-out simulations"
-    return table(header, rows, caption)
+    return table(header, rows, "Errors on held-out simulations")
 
 
 def _calibration(content: ReportContent) -> str:
     """Return SBC and interval coverage of every model."""
-    models = {n: m.calibration for n, m in content.models.items()}
-    models = {n: c for n, c in models.items() if c is not None}
+    models = {
+        name: model.calibration
+        for name, model in content.models.items()
+        if model.calibration and "calibration" in model.results.numbers
+    }
     if not models:
         return ""
     parts = []
     for index, (name, calibration) in enumerate(models.items()):
         parts.append(_heading(content, name))
-        parts.append(_calibration_table(content, content.models[name]))
-        figure = rank_histograms(
-            calibration.ranks, calibration.num_samples, content.names
-        )
+        numbers = content.models[name].results.numbers["calibration"]
+        parts.append(_calibration_table(content, numbers))
+        figure = rank_histograms(calibration, numbers["sbc_chi2_p"], content.names)
         alt = f"{name}: rank histograms of {', '.join(content.names)}"
         caption = (
             "Ranks of the true value among posterior draws. Right posteriors give flat "
@@ -215,9 +242,7 @@ def _calibration(content: ReportContent) -> str:
             "hump: too wide; a slope: biased."
         )
         parts.append(_figure(embed_figure(figure, f"ranks-{index}", alt), caption))
-    figure = coverage_curves(
-        {n: (c.ranks, c.num_samples) for n, c in models.items()}, content.names
-    )
+    figure = coverage_curves(models, content.names)
     caption = (
         "How much more (above 0) or less (below 0) often than promised central "
         "intervals hold the truth; bands are one and three binomial standard "
@@ -229,11 +254,8 @@ def _calibration(content: ReportContent) -> str:
     return "".join(parts) + meanings(names)
 
 
-def _calibration_table(content: ReportContent, model: ModelResult) -> str:
+def _calibration_table(content: ReportContent, numbers: Numbers) -> str:
     """Return p-values of SBC and coverage of intervals, one row per parameter."""
-    numbers = model.results.numbers.get("calibration")
-    if numbers is None:
-        return ""
     count = numbers["num_heldout"]
     shown = [
         (name.removesuffix("_nominal"), float(value))
@@ -247,8 +269,8 @@ def _calibration_table(content: ReportContent, model: ModelResult) -> str:
     for d, parameter in enumerate(content.names):
         tests = ("sbc_chi2_p", "sbc_chi2_p_holm", "sbc_ks_p")
         row = [parameter, *(p_value(numbers[test][d]) for test in tests)]
-        for name, nominal in shown:
-            sd = 100 * (nominal * (1 - nominal) / count) ** 0.5
+        for name, _ in shown:
+            sd = 100 * numbers[f"{name}_sd"]
             row.append(f"{percent(numbers[name][d])[:-2]} ± {sd:.1f} %")
             row.append(f"{numbers[f'{name}_z'][d]:+.1f}".replace("-", "−"))
         rows.append(row)

@@ -7,8 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_shape
-from flowinv.diagnostics.coverage import interval_coverage
-from flowinv.diagnostics.sbc import rank_test
+from flowinv.diagnostics.calibration import Curves
 from flowinv.report.style import (
     DOTS,
     INK,
@@ -95,7 +94,7 @@ def _frame_losses(axis: "Axes", losses: Sequence[np.ndarray]) -> None:
 @styled
 def errors_in_sds(
     truth: ArrayLike,
-    mean: ArrayLike,
+    error: ArrayLike,
     sd: ArrayLike,
     names: Sequence[str],
     units: Sequence[str],
@@ -107,23 +106,22 @@ def errors_in_sds(
 
     Args:
         truth: true parameters of held-out simulations, `[S, D]`.
-        mean: posterior means, `[S, D]`.
-        sd: posterior standard deviations, `[S, D]`.
+        error: errors of posterior means in posterior sds, `[S, D]`.
+        sd: standard deviations of `error`, `[D]`.
         names: parameter names, D of them.
         units: their units.
     """
-    truth, mean, sd = (np.asarray(a, float)[:LARGEST_PLOT] for a in (truth, mean, sd))
+    truth, error = (np.asarray(a, float)[:LARGEST_PLOT] for a in (truth, error))
     check_shape("names", (len(names),), truth.shape[1:])
-    pull = (mean - truth) / np.maximum(sd, 1e-30)
     figure, axes = panel_grid(len(names), 2.6, 2.3)
     for d, axis in enumerate(axes):
         axis.axhspan(-2, 2, color=MUTED, alpha=0.18, lw=0)
         axis.axhline(0, color=MUTED, lw=0.8)
-        inside = np.clip(pull[:, d], -MOST_SDS, MOST_SDS)
+        inside = np.clip(error[:, d], -MOST_SDS, MOST_SDS)
         axis.scatter(truth[:, d], inside, s=5, color=DOTS, alpha=0.45, lw=0,
                      rasterized=True)  # fmt: skip
         axis.set_ylim(-1.05 * MOST_SDS, 1.05 * MOST_SDS)
-        axis.set_title(f"{names[d]}: sd {pull[:, d].std():.2f}")
+        axis.set_title(f"{names[d]}: sd {sd[d]:.2f}")
         axis.set_xlabel(axis_label("truth", units[d]))
     axes[0].set_ylabel("(mean - truth) / sd")
     return figure
@@ -131,31 +129,23 @@ def errors_in_sds(
 
 @styled
 def rank_histograms(
-    ranks: ArrayLike,
-    num_samples: int,
-    names: Sequence[str],
-    num_bins: int | None = None,
+    curves: Curves, p_values: Sequence[float], names: Sequence[str]
 ) -> "Figure":
     """Draw SBC rank histograms with the band that holds 99 % of right bars.
 
     Args:
-        ranks: ranks of the truth, integers `[S, D]`.
-        num_samples: number of posterior draws L behind every rank.
+        curves: from `diagnostics.calibration.calibration_curves`.
+        p_values: chi2 p-values, D of them.
         names: parameter names, D of them.
-        num_bins: as in `diagnostics.sbc.rank_test`.
     """
-    from scipy import stats
-
-    result = rank_test(ranks, num_samples, num_bins)
-    total, num_bins = len(result.ranks), len(result.expected)
-    band = stats.binom(total, result.expected / total)
-    low, high = band.ppf(0.005), band.ppf(0.995)
+    num_bins = len(curves.expected)
+    low, high = curves.band
     edges = np.linspace(0, 1, num_bins + 1)
     figure, axes = panel_grid(len(names), 2.6, 2.2)
     for d, axis in enumerate(axes):
         axis.stairs(high, edges, baseline=low, fill=True, color=MUTED, alpha=0.3, lw=0)
-        axis.stairs(result.expected, edges, color=MUTED, lw=0.8, baseline=None)
-        counts = result.counts[:, d]
+        axis.stairs(curves.expected, edges, color=MUTED, lw=0.8, baseline=None)
+        counts = curves.counts[:, d]
         axis.bar(
             (edges[:-1] + edges[1:]) / 2,
             counts,
@@ -163,7 +153,7 @@ def rank_histograms(
             color=SERIES[0],
             alpha=0.75,
         )
-        axis.set_title(f"{names[d]}: p {_p(result.chi2_p[d])}")
+        axis.set_title(f"{names[d]}: p {_p(p_values[d])}")
         axis.set_xlabel("rank of the truth / draws")
         axis.set_ylim(0, 1.15 * max(counts.max(), high.max()))
         axis.grid(axis="x", visible=False)
@@ -176,32 +166,25 @@ def _p(value: float) -> str:
 
 
 @styled
-def coverage_curves(
-    calibrations: Mapping[str, tuple[ArrayLike, int]], names: Sequence[str]
-) -> "Figure":
+def coverage_curves(models: Mapping[str, Curves], names: Sequence[str]) -> "Figure":
     """Draw observed minus promised coverage of central intervals, per model.
 
     The bands hold one and three binomial standard deviations; below zero the posterior
     is too narrow, above too wide.
 
     Args:
-        calibrations: model name to (ranks `[S, D]`, number of draws).
+        models: model name to its curves.
         names: parameter names, D of them.
     """
-    figure, axes = panel_grid(len(calibrations), 4.4, 3.2, most_columns=2)
-    for axis, (model, (ranks, num_samples)) in zip(
-        axes, calibrations.items(), strict=True
-    ):
-        steps = min(99, (num_samples - 1) // 2)
-        levels = np.arange(1, steps + 1) / (steps + 1)
-        result = interval_coverage(ranks, num_samples, levels)
-        promised = 100 * result.nominal
+    figure, axes = panel_grid(len(models), 4.4, 3.2, most_columns=2)
+    for axis, (model, curves) in zip(axes, models.items(), strict=True):
+        promised = 100 * curves.promised
         for factor, alpha in ((3, 0.16), (1, 0.22)):
-            band = 100 * factor * result.sd
+            band = 100 * factor * curves.sd
             axis.fill_between(promised, -band, band, color=MUTED, alpha=alpha, lw=0)
         axis.axhline(0, color=INK, lw=0.8)
         for d, name in enumerate(names):
-            difference = 100 * result.observed[:, d] - promised
+            difference = 100 * curves.covered[:, d] - promised
             style = ("-", "--", ":")[(d // len(SERIES)) % 3]
             color = SERIES[d % len(SERIES)]
             axis.plot(promised, difference, color=color, ls=style, label=name)

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from flowinv.report.meanings import METRICS
 
-__all__ = ["meanings", "number", "p_value", "percent", "table", "to_precision"]
+__all__ = [
+    "grouped_table",
+    "meanings",
+    "number",
+    "p_value",
+    "percent",
+    "table",
+    "to_precision",
+]
 
 MISSING = "–"
 
@@ -60,24 +68,62 @@ def table(
         caption: one line above the table.
         num_text: how many leading columns are words, the rest are aligned as numbers.
     """
-
-    def cell(text: str, column: int, tag: str) -> str:
-        kind = "" if column < num_text else ' class="n"'
-        scope = {"th": ' scope="col"', "rh": ' scope="row"'}.get(tag, "")
-        tag = "th" if tag in ("th", "rh") else "td"
-        return f"<{tag}{scope}{kind}>{html.escape(str(text))}</{tag}>"
-
-    head = "".join(cell(text, i, "th") for i, text in enumerate(header))
-    body = "".join(
+    lines = [
         "<tr>"
-        + "".join(cell(text, i, "td" if i else "rh") for i, text in enumerate(row))
+        + "".join(_cell(t, i, num_text, i == 0) for i, t in enumerate(row))
         + "</tr>"
         for row in rows
+    ]
+    return _framed(header, f"<tbody>{''.join(lines)}</tbody>", caption, num_text)
+
+
+def grouped_table(
+    header: Sequence[str],
+    groups: Iterable[tuple[str, Sequence[Sequence[str]]]],
+    caption: str,
+) -> str:
+    """Return an HTML table of groups of rows, each with a heading at its left.
+
+    Args:
+        header: column headings; the first is that of the groups.
+        groups: heading, and its rows as cells; the first of a row are words.
+        caption: one line above the table.
+    """
+    bodies = []
+    for heading, rows in groups:
+        first = (
+            f'<th scope="rowgroup" rowspan="{len(rows)}">{html.escape(heading)}</th>'
+        )
+        lines = [
+            "".join(_cell(text, i, 1, False) for i, text in enumerate(row))
+            for row in rows
+        ]
+        lines = [f"<tr>{first * (i == 0)}{line}</tr>" for i, line in enumerate(lines)]
+        bodies.append(f'<tbody class="group">{"".join(lines)}</tbody>')
+    return _framed(header, "".join(bodies), caption, 2)
+
+
+def _framed(header: Sequence[str], bodies: str, caption: str, num_text: int) -> str:
+    """Put headings and a caption over rows."""
+    head = "".join(
+        f'<th scope="col"{_kind(i, num_text)}>{html.escape(str(text))}</th>'
+        for i, text in enumerate(header)
     )
     return (
         f'<div class="scroll"><table><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead>{bodies}</table></div>"
     )
+
+
+def _cell(text: str, column: int, num_text: int, heads: bool) -> str:
+    """One escaped cell; `heads` makes it the heading of its row."""
+    tag, scope = ("th", ' scope="row"') if heads else ("td", "")
+    kind = _kind(column, num_text)
+    return f"<{tag}{scope}{kind}>{html.escape(str(text))}</{tag}>"
+
+
+def _kind(column: int, num_text: int) -> str:
+    return "" if column < num_text else ' class="n"'
 
 
 def meanings(names: Iterable[str]) -> str:

@@ -48,6 +48,9 @@ thead th { font-weight: 600; vertical-align: bottom; }
 .not-trusted span { color: var(--bad); } .unchecked span { color: var(--muted); }
 .verdicts span { font-weight: 600; white-space: nowrap; }
 .answer td { font-size: 1rem; } .answer th[scope="row"] { font-weight: 600; }
+.derived th[scope="row"], .derived td { color: var(--muted); font-weight: 400; }
+.group tr:not(:last-child) td { border-bottom: 0; }
+.group th { font-weight: 600; white-space: nowrap; }
 .steps { padding-left: 1.1rem; margin: 0.3rem 0; }
 code { background: var(--ground); border: 1px solid var(--grid); border-radius: 4px;
   padding: 0.1rem 0.35rem; font-size: 0.86rem; overflow-wrap: anywhere; }

@@ -4,22 +4,34 @@ Priors over (mean_x, mean_y, std_x, std_y), uniform, in grid units: `slides` (No
 2021) has stds from 5 to 15, `today` from 1 to 15 ("to make the task more tricky").
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from jax import Array
 
+from flowinv.checks import fail
 from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import Prior, uniform
 from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
 from flowinv.simulators.knife_edge import StepScan
 from flowinv.tasks.options import boolean, choice, integer, number, parse_options
-from flowinv.tasks.task import ClassicalFit, ExactDraws, Reference, ScanLayout, Task
+from flowinv.tasks.task import (
+    ClassicalFit,
+    Derived,
+    ExactDraws,
+    Reference,
+    ScanLayout,
+    Task,
+)
 
 __all__ = ["BEAM_OPTIONS", "SCAN_OPTIONS", "beam_profile", "step_scan"]
 
 NUM_OBSERVATIONS = 10
 OBSERVATION_KEY = 2021  # the year of the slides; fixes the ten observations
+
+# Full width at half maximum of a normal density over its sd.
+FWHM = 2 * math.sqrt(2 * math.log(2))
 
 LEAST_STD = {"slides": 5.0, "today": 1.0}  # grid units
 
@@ -32,6 +44,7 @@ EXTRA_RANGES = {
 
 BEAM_OPTIONS = {
     "prior": choice(*LEAST_STD),
+    "pitch": number,
     "points": integer,
     "samples": integer,
     "rotation": boolean,
@@ -43,6 +56,7 @@ BEAM_OPTIONS = {
 
 SCAN_OPTIONS = {
     "prior": choice(*LEAST_STD),
+    "pitch": number,
     "points": integer,
     "photons": number,
     "background": number,
@@ -98,9 +112,10 @@ def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | N
 def _task(
     name: str,
     simulator: BeamProfile | StepScan,
-    prior_name: str,
+    common: tuple[str, float],
     description: str,
 ) -> Task:
+    prior_name, pitch = common
     prior = _prior(prior_name, simulator)
     is_scan = isinstance(simulator, StepScan)
     cumulative = is_scan or simulator.observable == "knife_edge"
@@ -120,6 +135,7 @@ def _task(
         exact=_reference(simulator, prior),
         classical=_classical(simulator, prior, cumulative),
         layout=_layout(simulator),
+        derived=_derived(simulator, pitch),
     )
 
 
@@ -141,11 +157,38 @@ def _classical(
     return fit
 
 
+def _derived(simulator: BeamProfile | StepScan, pitch: float) -> tuple[Derived, ...]:
+    """Full widths at half maximum; with a pitch, all lengths in um.
+
+    Args:
+        simulator: whose first four parameters are lengths in grid units.
+        pitch: um a grid unit, 0 where it is unknown.
+    """
+    lengths, unit, scale = simulator.names[:4], "grid", 1.0
+    found: list[Derived] = []
+    if pitch:
+        unit, scale = "um", pitch
+        found += [Derived(name, unit, name, pitch) for name in lengths]
+    found += [
+        Derived(name.replace("std", "fwhm"), unit, name, FWHM * scale)
+        for name in lengths[2:]
+    ]
+    return tuple(found)
+
+
 def _layout(simulator: BeamProfile | StepScan) -> ScanLayout:
     """Both axes side by side."""
     grid = np.asarray(simulator.positions)
     names = ("horizontal (x)", "vertical (y)")
     return ScanLayout(names, (grid, grid), "position (grid units)", "counts")
+
+
+def _common(options: dict) -> tuple[str, float]:
+    """Take the options that are not the simulator's: name of the prior, and pitch."""
+    pitch = float(options.pop("pitch", 0.0))
+    if pitch < 0:
+        fail("option pitch", "in um a grid unit, above 0", pitch)
+    return str(options.pop("prior", "today")), pitch
 
 
 def beam_profile(texts: Mapping[str, str]) -> Task:
@@ -155,13 +198,13 @@ def beam_profile(texts: Mapping[str, str]) -> Task:
         ValueError: for an unknown option or a bad value.
     """
     options = parse_options("beam_profile", texts, BEAM_OPTIONS)
-    prior_name = str(options.pop("prior", "today"))
+    common = _common(options)
     fields = {FIELDS.get(option, option): value for option, value in options.items()}
     simulator = BeamProfile(**fields)
     seen = "knife-edge curves" if "knife" in simulator.observable else "projections"
     points = simulator.num_points
     description = f"2-D normal beam spot seen as two {seen} of {points} points."
-    return _task("beam_profile", simulator, prior_name, description)
+    return _task("beam_profile", simulator, common, description)
 
 
 def step_scan(texts: Mapping[str, str]) -> Task:
@@ -171,10 +214,10 @@ def step_scan(texts: Mapping[str, str]) -> Task:
         ValueError: for an unknown option or a bad value.
     """
     options = parse_options("step_scan", texts, SCAN_OPTIONS)
-    prior_name = str(options.pop("prior", "today"))
+    common = _common(options)
     fields = {FIELDS.get(option, option): value for option, value in options.items()}
     simulator = StepScan(**fields)
     description = (
         f"Two knife-edge step scans of {simulator.num_points} independent exposures."
     )
-    return _task("step_scan", simulator, prior_name, description)
+    return _task("step_scan", simulator, common, description)

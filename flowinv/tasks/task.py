@@ -13,7 +13,7 @@ from flowinv.checks import fail
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
-__all__ = ["ClassicalFit", "ExactDraws", "Reference", "ScanLayout", "Task"]
+__all__ = ["ClassicalFit", "Derived", "ExactDraws", "Reference", "ScanLayout", "Task"]
 
 Reference = Callable[[np.ndarray, int, Array], "np.ndarray | ExactDraws"]
 Summary = Callable[[Array], Array]
@@ -74,6 +74,23 @@ class ClassicalFit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Derived:
+    """A parameter times a factor: the same in another unit or by another convention.
+
+    Attributes:
+        name: of the quantity.
+        unit: its unit.
+        parameter: name of the parameter.
+        factor: quantity over parameter.
+    """
+
+    name: str
+    unit: str
+    parameter: str
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True)
 class ScanLayout:
     """How the flattened x is cut into panels; lengths add up to that of x.
 
@@ -111,6 +128,7 @@ class Task:
             sampler's own judgement, or None.
         classical: `classical(x)`: the fit that scans are read by today, or None.
         layout: how a scan is drawn; None draws x against its index.
+        derived: quantities that are shown beside the parameters.
     """
 
     prior: Prior
@@ -126,6 +144,7 @@ class Task:
     exact: Reference | None = None
     classical: Callable[[np.ndarray], ClassicalFit] | None = None
     layout: ScanLayout | None = None
+    derived: tuple[Derived, ...] = ()
 
     def observation(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the fixed observation `index` and the theta it was simulated from.

@@ -17,7 +17,9 @@ import pytest
 
 from flowinv import cli
 from flowinv.data.store import num_rows
+from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment.run import run
+from flowinv.files import read_arrays
 from flowinv.signals import StopRequest
 from flowinv.training.fit import Interrupted
 
@@ -124,14 +126,20 @@ def test_resumed_after_a_kill_equals_unbroken_bitwise(broken, unbroken):
     assert max(checkpoints(folder)) == 10_000
 
 
-def test_a_moved_run_can_be_resumed(unbroken):
+def test_a_moved_run_can_be_resumed_and_measures_nothing_twice(unbroken, monkeypatch):
     """--out names the folder; it is no setting of the run."""
+    before = json.loads((unbroken / "metrics.json").read_text())
+    found = read_arrays(HeldOut, unbroken / "cinn" / "held_out.npz", "held-out results")
+    assert found.log_q.shape == found.draws.shape[:2] == (100, 20)
+    monkeypatch.setattr("flowinv.experiment.measure.held_out", None)
     moved = unbroken.with_name("moved")
     unbroken.rename(moved)
     try:
         assert in_process("--out", moved, "--resume", "--quiet") == 0
     finally:
         moved.rename(unbroken)
+    after = json.loads((unbroken / "metrics.json").read_text())
+    assert {**before, "seconds": 0} == {**after, "seconds": 0}
 
 
 def config(folder):

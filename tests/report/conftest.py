@@ -4,22 +4,20 @@ import jax
 import numpy as np
 import pytest
 
-from flowinv.diagnostics.check import Answered, HeldOut, Inputs
-from flowinv.diagnostics.prdc import prdc
+from flowinv.diagnostics.calibration import calibration_curves
+from flowinv.diagnostics.check import Answered, HeldOut, Inputs, labelled
 from flowinv.diagnostics.sbc import sbc_ranks
 from flowinv.diagnostics.table import run_checks
-from flowinv.diagnostics.widths import compare_widths
 from flowinv.report.content import (
     Answer,
-    Calibration,
-    Estimates,
+    Errors,
     ModelResult,
     Observation,
     ReportContent,
     RoundsTrace,
     Step,
 )
-from flowinv.tasks.task import ClassicalFit, ScanLayout
+from flowinv.tasks.task import ClassicalFit, Derived, ScanLayout
 
 NAMES = ("mean_x", "mean_y", "std_x", "std_y")
 UNITS = ("grid", "grid", "grid", "grid")
@@ -51,12 +49,8 @@ def make_model(rng, width, observations, seed):
     for item in observations:
         spread = width * posterior_sd(item.theta_true)
         draws = item.exact.mean(0) + 0.2 * spread + spread * rng.normal(size=(2_000, 4))
-        scores, moments = prdc(item.exact, draws), compare_widths(item.exact, draws)
-        metrics = {"c2st_mlp": 0.56, "c2st_forest": 0.53}
-        metrics |= {f"prdc_{name}": v for name, v in scores._asdict().items()}
-        metrics |= moments._asdict()
         predictive = rng.poisson(profiles(draws[:256])).astype(np.float32)
-        answers[item.label] = Answer(draws.astype(np.float32), predictive, metrics)
+        answers[item.label] = Answer(draws.astype(np.float32), predictive)
     epochs = np.arange(30)
     history = {
         "train_loss": 12 * np.exp(-epochs / 4) - 3 + 0.02 * rng.normal(size=30),
@@ -64,11 +58,10 @@ def make_model(rng, width, observations, seed):
         "gradient_norm": 5 * np.exp(-epochs / 10) * rng.uniform(0.7, 1.3, 30),
         "out_of_range": 0.02 * np.exp(-epochs / 5),
     }
-    median = mean + 0.05 * sd * rng.normal(size=sd.shape)
-    estimates = Estimates(theta, mean, median, median + 0.1 * sd, samples.std(1))
+    mode = mean + 0.1 * sd
     facts = {"parameters": "1 054 232", "training time": "148 s", "best epoch": "29"}
     log_q = np.zeros((1_000, 199))
-    found = HeldOut(theta, samples, log_q, log_q[:, 0], ranks, estimates.map)
+    found = HeldOut(theta, samples, log_q, log_q[:, 0], ranks, mode)
     answered = [
         Answered(item.label, answers[item.label].samples, np.zeros((2, 4)), item.exact)
         for item in observations
@@ -77,13 +70,18 @@ def make_model(rng, width, observations, seed):
         (f"{low:g}", f"{high:g}") for low, high in zip(LOW, HIGH, strict=True)
     )
     inputs = Inputs(NAMES, edges, found, tuple(answered), ())
+    results = run_checks(inputs)
+    for item in observations:
+        scores = labelled(item.label, {"c2st_mlp": 0.56, "c2st_forest": 0.53})
+        results.numbers["exactness"] |= scores
+    results.numbers["exactness"] |= {"mean/c2st_mlp": 0.56, "mean/c2st_forest": 0.53}
     return ModelResult(
         history=history,
-        estimates=estimates,
-        calibration=Calibration(ranks, 199),
+        errors=Errors(theta, found.errors_in_sds()),
+        calibration=calibration_curves(ranks, 199),
         answers=answers,
         facts=facts,
-        results=run_checks(inputs),
+        results=results,
     )
 
 
@@ -116,6 +114,7 @@ def sequential(content):
     unknown = dataclasses.replace(make_trace(exact), c2st_forest=np.full(6, np.nan))
     model = ModelResult(
         answers=dict(list(content.models["cINN"].answers.items())[:2]),
+        results=content.models["cINN"].results,
         facts={"rounds": "6"},
         rounds={first.label: make_trace(exact), mine.label: unknown},
     )
@@ -162,4 +161,5 @@ def content():
         layout=layout,
         best="cINN",
         next_steps=steps,
+        derived=(Derived("fwhm_x", "um", "std_x", 11.774),),
     )

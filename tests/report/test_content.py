@@ -4,17 +4,18 @@ import json
 import numpy as np
 import pytest
 
+from flowinv.diagnostics.calibration import calibration_curves
+from flowinv.diagnostics.check import Results
 from flowinv.report.content import (
     Answer,
-    Calibration,
-    Estimates,
+    Errors,
     ModelResult,
     Observation,
     ReportContent,
     load_content,
     save_content,
 )
-from flowinv.tasks.task import ScanLayout
+from flowinv.tasks.task import Derived, ScanLayout
 
 
 def leaves(value):
@@ -50,19 +51,17 @@ def test_empty_content_and_odd_names(tmp_path):
     assert load_content(tmp_path / "c.npz") == content
 
 
-def test_numbers_of_metrics_survive(tmp_path):
-    metrics = {"c2st_mlp": np.float32(0.5), "density": float("nan"), "recall": 1}
-    answer = Answer(np.zeros((2, 1)), metrics=metrics)
-    observation = Observation("o", np.zeros(3))
+def test_numbers_of_checks_survive(tmp_path):
+    numbers = {"exactness": {"o/c2st": np.float32(0.5), "o/density": float("nan")}}
+    results = Results(("a",), numbers)
     content = ReportContent(
-        "t", ("a",), ("",), models={"m": ModelResult(answers={"o": answer})},
-        observations=(observation,),
+        "t", ("a",), ("",), models={"m": ModelResult(results=results)},
+        observations=(Observation("o", np.zeros(3)),),
     )  # fmt: skip
     save_content(content, tmp_path / "c.npz")
-    loaded = load_content(tmp_path / "c.npz").models["m"].answers["o"].metrics
-    assert loaded["c2st_mlp"] == 0.5
+    loaded = load_content(tmp_path / "c.npz").models["m"].numbers("exactness", "o")
+    assert loaded["c2st"] == 0.5
     assert np.isnan(loaded["density"])
-    assert loaded["recall"] == 1
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "pickle", "schema", "fields"])
@@ -81,6 +80,7 @@ def test_files_that_are_not_content(content, tmp_path, damage):
         load_content(path)
 
 
+ONE_COUNTED = calibration_curves(np.arange(40)[:, None], 99)
 NAMES = {"title": "t", "names": ("a", "b"), "units": ("", "")}
 
 
@@ -112,18 +112,20 @@ NAMES = {"title": "t", "names": ("a", "b"), "units": ("", "")}
             "answers of m for",
         ),
         (
-            {"models": {"m": ModelResult(calibration=Calibration(np.ones((5, 1)), 9))}},
-            "ranks of m with shape",
+            {"models": {"m": ModelResult(calibration=ONE_COUNTED)}},
+            "counts of m with shape",
         ),
         (
             {
                 "models": {
-                    "m": ModelResult(
-                        estimates=Estimates(np.ones((5, 2)), np.ones((4, 2)))
-                    )
+                    "m": ModelResult(errors=Errors(np.ones((5, 2)), np.ones((4, 2))))
                 }
             },
-            "mean estimates of m with shape",
+            "errors of m with shape",
+        ),
+        (
+            {"derived": (Derived("fwhm", "um", "c", 2.35),)},
+            "parameter to be one of a, b",
         ),
     ],
 )

@@ -110,6 +110,10 @@ def test_the_first_screen_answers_its_reader(content):
         assert abs(answer - np.median(draws[:, d])) < 0.1 * half
         assert "<span>trusted</span>" in row
     assert "flowinv infer runs/test --x scan.csv" in first
+    # A quantity derived from std_x stands below it, in its unit.
+    row = first[first.index(">fwhm_x (um)<") :]
+    answer = float(re.search(r">([\d.]+) ± ", row)[1])
+    assert answer == pytest.approx(11.774 * np.median(draws[:, 2]), rel=0.01)
     assert first.count("<figure>") == 1
 
 
@@ -130,7 +134,7 @@ def test_same_content_same_page(content, tmp_path):
     small = dataclasses.replace(
         content,
         observations=(first,),
-        models={"cINN": dataclasses.replace(model, answers=answers, estimates=None)},
+        models={"cINN": dataclasses.replace(model, answers=answers, errors=None)},
     )
     save_content(small, tmp_path / "c.npz")
     write_report(load_content(tmp_path / "c.npz"), tmp_path / "report.html")
@@ -151,7 +155,7 @@ def test_missing_parts_are_left_out(content):
         content.observations[0], theta_true=None, exact=None, fit=None
     )
     answers = {bare.label: content.models["cINN"].answers[bare.label]}
-    answer = dataclasses.replace(answers[bare.label], predictive=None, metrics={})
+    answer = dataclasses.replace(answers[bare.label], predictive=None)
     measured = dataclasses.replace(
         content,
         observations=(bare,),
@@ -166,7 +170,8 @@ def test_missing_parts_are_left_out(content):
 
 def test_ten_observations_stay_below_the_size_limit(text):
     """Ten scans of 400 numbers and two flows: the page of the beam study."""
-    folds = re.findall("<details.*?</details>", text, flags=re.DOTALL)
+    part = text[text.index('id="observations"') : text.index('id="scores"')]
+    folds = re.findall("<details.*?</details>", part, flags=re.DOTALL)
     assert len(folds) == 3
     rest = len(text) - sum(map(len, folds))
     assert rest + 10 * max(map(len, folds)) < 8e6
@@ -197,3 +202,21 @@ def test_a_browser_draws_the_page(text, tmp_path, scheme):
     assert picture.shape == (3000, 1100)
     assert (picture[2, 2] > 0.5) == (scheme == "light")
     assert 0.02 < (np.abs(picture - picture[2, 2]) > 0.3).mean() < 0.5
+
+
+def test_every_number_of_every_check_is_on_the_page(content):
+    """Also those of a check that the page has never heard of."""
+    model = content.models["cINN"]
+    numbers = {
+        **model.results.numbers,
+        "answers": {"new_number": np.array([7.125] * 4)},
+    }
+    results = dataclasses.replace(model.results, numbers=numbers)
+    models = {"cINN": dataclasses.replace(model, results=results)}
+    page = render_report(dataclasses.replace(content, models=models))
+    part = page[page.index('id="numbers"') :]
+    assert part.count(">7.12<") == 4
+    for check, found in numbers.items():
+        assert f"cINN, {check}:" in part
+        for what in found:
+            assert f">{what}<" in part, what

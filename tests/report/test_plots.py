@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from flowinv.diagnostics.calibration import calibration_curves
 from flowinv.report.plots import (
     coverage_curves,
     errors_in_sds,
@@ -46,15 +47,14 @@ def test_short_missing_and_non_finite_histories(history, tmp_path):
 
 
 def test_errors_are_in_units_of_the_posteriors_own_sd(content):
-    right, narrow = (m.estimates for m in content.models.values())
-    for estimates, width in ((right, 1.0), (narrow, 0.7)):
+    for model, width in zip(content.models.values(), (1.0, 0.7), strict=True):
+        errors, sd = model.errors, model.results.numbers["accuracy"]["error_in_sds"]
         figure = errors_in_sds(
-            *(estimates.truth, estimates.mean, estimates.sd),
-            *(content.names, content.units),
+            *(errors.truth, errors.in_sds, sd), *(content.names, content.units)
         )
         assert len(figure.axes) == 4
         dots = figure.axes[0].collections[-1].get_offsets()
-        pull = (estimates.mean - estimates.truth)[:, 0] / estimates.sd[:, 0]
+        pull = errors.in_sds[:, 0]
         np.testing.assert_allclose(dots[:, 1], np.clip(pull, -5, 5), rtol=1e-6)
         # The made-up posterior is `width` times as wide as it should be.
         assert pull.std() == pytest.approx(1 / width, rel=0.1)
@@ -62,8 +62,8 @@ def test_errors_are_in_units_of_the_posteriors_own_sd(content):
 
 
 def test_rank_histograms_show_every_rank(content):
-    calibration = content.models["cINN"].calibration
-    figure = rank_histograms(calibration.ranks, 199, content.names)
+    curves = content.models["cINN"].calibration
+    figure = rank_histograms(curves, np.ones(4), content.names)
     for axis in figure.axes:
         bars = [patch.get_height() for patch in axis.containers[0]]
         assert sum(bars) == 1_000
@@ -71,10 +71,7 @@ def test_rank_histograms_show_every_rank(content):
 
 
 def test_coverage_curves_start_and_end_near_zero(content):
-    models = {
-        name: (m.calibration.ranks, m.calibration.num_samples)
-        for name, m in content.models.items()
-    }
+    models = {name: m.calibration for name, m in content.models.items()}
     figure = coverage_curves(models, content.names)
     assert titles(figure) == list(models)
     right, narrow = (
@@ -86,17 +83,18 @@ def test_coverage_curves_start_and_end_near_zero(content):
 
 def test_coverage_curves_with_few_draws(tmp_path):
     ranks = np.random.default_rng(0).integers(0, 6, size=(50, 1))
-    assert png_size(coverage_curves({"few": (ranks, 5)}, ["a"]), tmp_path) > 0
+    curves = calibration_curves(ranks, 5)
+    assert png_size(coverage_curves({"few": curves}, ["a"]), tmp_path) > 0
 
 
 def test_figures_leave_the_users_settings_alone(content):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    rank_histograms(content.models["cINN"].calibration.ranks, 199, content.names)
+    rank_histograms(content.models["cINN"].calibration, np.ones(4), content.names)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_wrong_number_of_names(content):
     with pytest.raises(ValueError, match="names with shape"):
-        errors_in_sds(*3 * [np.ones((3, 2))], ["a"], ["", ""])
+        errors_in_sds(*2 * [np.ones((3, 2))], np.ones(2), ["a"], ["", ""])
