@@ -201,7 +201,7 @@ class _Driver:
                 "simulations of rounds after the first",
                 "to succeed: leaving rows out would bias this method's loss",
                 f"{failed} of {total} failed",
-                "Use a method that may leave rows out (tsnpe).",
+                "Use a method whose loss no left-out row bends, or mend the simulator.",
             )
         least = 2 * self.plan.method.train.batch_size
         if first and good.size and good.sum(-1).min() < least:
