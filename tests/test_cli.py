@@ -153,7 +153,13 @@ def test_list_names_what_flags_take(flowinv):
     code, out, err = flowinv("list")
     assert (code, err) == (0, [])
     text = "\n".join(out)
-    for name in ("beam_profile", "step_scan", "prior, points", "spline-ar", "moments"):
+    for name in (
+        "beam_profile",
+        "step_scan",
+        "prior, pitch, points",
+        "spline-ar",
+        "moments",
+    ):
         assert name in text
 
 
@@ -248,7 +254,8 @@ def test_infer_prints_a_table_and_writes_draws(flowinv, finished, tmp_path):
     for word in ("unit", "median", "68 % interval", "95 % interval", "fit"):
         assert word in said[0]
     names = ("mean_x", "mean_y", "std_x", "std_y")
-    assert [line.split()[0] for line in said[2:6]] == list(names)
+    rows = {line.split()[0]: float(line.split()[2]) for line in said[2:8]}
+    assert list(rows) == [*names[:3], "fwhm_x", names[3], "fwhm_y"]
     with np.load(out, allow_pickle=False) as draws:
         assert draws["samples"].shape == (1, 2_000, 4)
         assert draws["names"].tolist() == list(names)
@@ -256,8 +263,8 @@ def test_infer_prints_a_table_and_writes_draws(flowinv, finished, tmp_path):
         prior = task(TASK).prior
         assert (draws["samples"] > prior.low).all()
         assert (draws["samples"] < prior.high).all()
-    shown = [float(line.split()[2]) for line in said[2:6]]
-    np.testing.assert_allclose(shown, median, rtol=0.05)
+    np.testing.assert_allclose([rows[name] for name in names], median, rtol=0.05)
+    assert rows["fwhm_y"] == pytest.approx(2.3548 * rows["std_y"], rel=0.05)
 
 
 def test_infer_reads_many_scans_and_named_models(flowinv, finished, tmp_path):

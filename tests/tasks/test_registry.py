@@ -115,3 +115,21 @@ def test_reference_of_a_turned_beam():
     draws = problem.reference(1, 400, jax.random.key(0)).draws
     assert draws.shape == (400, 5)
     assert np.all(np.asarray(problem.prior.contains(draws)))
+
+
+def test_a_pitch_gives_lengths_in_um_and_widths_at_half_maximum():
+    """Half the height of a normal density lies sqrt(2 ln 2) sds from its middle."""
+    plain = {q.name: q for q in task("beam_profile").derived}
+    assert set(plain) == {"fwhm_x", "fwhm_y"}
+    half = 0.5 * plain["fwhm_x"].factor
+    assert np.exp(-0.5 * half**2) == pytest.approx(0.5)
+    assert (plain["fwhm_y"].unit, plain["fwhm_y"].parameter) == ("grid", "std_y")
+    for name in ("beam_profile", "step_scan"):
+        scaled = {q.name: q for q in task(f"{name}:pitch=5").derived}
+        assert {q.unit for q in scaled.values()} == {"um"}
+        assert scaled["mean_x"].factor == 5
+        assert scaled["fwhm_x"].factor == pytest.approx(5 * plain["fwhm_x"].factor)
+    # It says how answers are shown; the problem is the same.
+    assert task("beam_profile:pitch=5").simulator == task("beam_profile").simulator
+    with pytest.raises(ValueError, match="option pitch"):
+        task("beam_profile:pitch=-1")
