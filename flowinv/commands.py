@@ -114,6 +114,7 @@ def infer(
     posterior = _load(folder, model)
     _warn_of_rounds(folder)
     from flowinv.data.scans import read_scans
+    from flowinv.report.answer_text import answer_table
 
     counts = posterior.estimator.input_scaling == "root"
     scans = read_scans(x, posterior.x_shape, counts=counts)
@@ -124,7 +125,7 @@ def infer(
 
     draws = posterior.sample(jax.random.key(seed), scans, num_samples)
     draws = np.asarray(draws)
-    prior = posterior.estimator.prior
+    prior, derived = posterior.estimator.prior, () if task is None else task.derived
     for number, (scan, own) in enumerate(zip(scans, draws, strict=True), 1):
         if number > 1:
             print()
@@ -133,7 +134,7 @@ def infer(
         fit = None
         if task is not None and task.classical is not None:
             fit = task.classical(scan)
-        print(_table(prior, own, fit, () if task is None else task.derived))
+        print(answer_table(prior, own, fit, derived))
     if target is not None:
         names, units = np.array(prior.names), np.array(prior.units)
         with target.open("wb") as file:
@@ -184,44 +185,6 @@ def _models(folder: Path) -> dict[str, Path]:
         flow, own = file.parent.parent.name, file.parent.name
         found[flow if own == "model" else f"{flow}/{own}"] = file.parent
     return found
-
-
-def _table(prior: Any, draws: np.ndarray, fit: Any, derived: tuple = ()) -> str:
-    """Parameter, unit, median, 68 and 95 % interval, and the classical fit."""
-    head = ["parameter", "unit", "median", "68 % interval", "95 % interval"]
-    if fit is not None:
-        head.append(fit.method)
-    rows = [head]
-    for d, (name, unit) in enumerate(zip(prior.names, prior.units, strict=True)):
-        own = None if fit is None else (fit.values[d], fit.errors[d])
-        rows.append([name, unit or "-", *_cells(draws[:, d], own)])
-        for quantity in derived:
-            if quantity.parameter == name:
-                scaled = None if own is None else quantity.factor * np.array(own)
-                cells = _cells(quantity.factor * draws[:, d], scaled)
-                rows.append([quantity.name, quantity.unit, *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def _cells(draws: np.ndarray, fit: Any) -> list[str]:
-    """Median, intervals and fit of one parameter."""
-    middle, *ends = np.percentile(draws, [50, 16, 84, 2.5, 97.5])
-    # Two digits of the error decide how many decimals mean anything.
-    error = max(ends[1] - ends[0], 1e-12) / 2
-    places = int(np.clip(1 - np.floor(np.log10(error)), 0, 8))
-    shown = [f"{value:.{places}f}" for value in (middle, *ends)]
-    cells = [shown[0], f"{shown[1]} .. {shown[2]}", f"{shown[3]} .. {shown[4]}"]
-    if fit is None:
-        return cells
-    value, spread = fit
-    known = np.isfinite(value)
-    return [*cells, f"{value:.{places}f} +- {spread:.{places}f}" if known else "-"]
 
 
 def report(run: tyro.conf.Positional[str]) -> int:

@@ -1,8 +1,6 @@
 """Check: how far are point estimates from the truth? Numbers without a judgement."""
 
-from collections.abc import Sequence
-
-from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers
+from flowinv.diagnostics.check import Check, Inputs, Numbers
 from flowinv.diagnostics.estimates import estimate_errors
 
 __all__ = ["ACCURACY"]
@@ -19,11 +17,6 @@ def _measure(inputs: Inputs) -> Numbers:
     return {**numbers, "error_in_sds": inputs.held_out.errors_in_sds().std(0)}
 
 
-def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    del numbers
-    return [None] * len(inputs.names)
-
-
 ACCURACY = Check(
     name="accuracy",
     asks="How far are point estimates from the truth?",
@@ -31,5 +24,4 @@ ACCURACY = Check(
     meaning="Root mean squared error, share of variance explained, and bias.",
     needs=lambda inputs: inputs.held_out is not None,
     measure=_measure,
-    judge=_judge,
 )

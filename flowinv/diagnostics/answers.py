@@ -3,13 +3,11 @@
 The exact posterior's own stand beside them where it is known.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers, labelled
+from flowinv.diagnostics.check import Check, Inputs, Numbers, labelled
 
-__all__ = ["ANSWERS", "QUANTILES"]
+__all__ = ["ANSWERS", "QUANTILES", "summary"]
 
 QUANTILES = {
     "median": 0.5,
@@ -24,22 +22,18 @@ QUANTILES = {
 def _measure(inputs: Inputs) -> Numbers:
     numbers: dict[str, float | np.ndarray] = {}
     for answered in inputs.answered:
-        numbers |= labelled(answered.label, _summary(answered.draws))
+        numbers |= labelled(answered.label, summary(answered.draws))
         if answered.exact is not None:
-            exact = _summary(answered.exact)
+            exact = summary(answered.exact)
             exact = {f"exact_{what}": values for what, values in exact.items()}
             numbers |= labelled(answered.label, exact)
     return numbers
 
 
-def _summary(draws: np.ndarray) -> dict[str, np.ndarray]:
+def summary(draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Quantiles by name and `sd` of draws `[n, D]`, `[D]` each."""
     ends = np.quantile(draws, list(QUANTILES.values()), axis=0)
     return {**dict(zip(QUANTILES, ends, strict=True)), "sd": draws.std(0)}
-
-
-def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    del numbers
-    return [None] * len(inputs.names)
 
 
 ANSWERS = Check(
@@ -49,5 +43,4 @@ ANSWERS = Check(
     meaning="Median, ends of the central 68 and 95 % intervals, standard deviation.",
     needs=lambda inputs: bool(inputs.answered),
     measure=_measure,
-    judge=_judge,
 )

@@ -141,7 +141,8 @@ class Check(NamedTuple):
         meaning: what to make of it, one sentence.
         needs: whether the inputs hold what it needs.
         measure: inputs to numbers.
-        judge: numbers and inputs to one `Finding` (or None) for each parameter.
+        judge: numbers and inputs to one `Finding` (or None) for each parameter;
+            None where numbers speak for themselves.
     """
 
     name: str
@@ -150,7 +151,7 @@ class Check(NamedTuple):
     meaning: str
     needs: Callable[[Inputs], bool]
     measure: Callable[[Inputs], Numbers]
-    judge: Callable[[Numbers, Inputs], Sequence[Finding | None]]
+    judge: Callable[[Numbers, Inputs], Sequence[Finding | None]] | None = None
 
 
 @dataclass(frozen=True)

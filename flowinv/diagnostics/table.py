@@ -32,7 +32,8 @@ def run_checks(inputs: Inputs, checks: tuple[Check, ...] = CHECKS) -> Results:
     for check in checks:
         if check.needs(inputs):
             numbers[check.name] = dict(check.measure(inputs))
-            findings.append(check.judge(numbers[check.name], inputs))
+            if check.judge is not None:
+                findings.append(check.judge(numbers[check.name], inputs))
     verdicts = [
         _verdict(name, [row[d] for row in findings if row[d] is not None])
         for d, name in enumerate(inputs.names)

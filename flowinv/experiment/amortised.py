@@ -31,6 +31,7 @@ from flowinv.types import Dataset, Simulator
 
 __all__ = ["infer_amortised"]
 
+_HELD_OUT = "held_out.npz"
 _HISTORY = ("train_loss", "validation_loss", "gradient_norm", "out_of_range", "step")
 
 
@@ -66,7 +67,7 @@ def _measured(
     """Held-out simulations and answers of a trained model, and what checks say."""
     run.watch.note("held-out simulations")
     key, task, settings = run.key("evaluate"), run.task, run.config.evaluate
-    kept = run.folder / name / "held_out.npz"
+    kept = run.folder / name / _HELD_OUT
     if kept.is_file():
         found = read_arrays(HeldOut, kept, "held-out results")
     else:
@@ -119,6 +120,8 @@ def _trained(
         history = _read_history(folder)
         return _Trained(load(folder / "model"), history, **read_json(done, "training"))
     method, began = run.config.method, time.monotonic()
+    # What an earlier network said is not what this one will say.
+    (folder / _HELD_OUT).unlink(missing_ok=True)
     run.watch.note(f"{name}: compile")
     key = run.key("train")
     with run.watch.bar(f"train {name}") as bar:

@@ -11,7 +11,7 @@ from flowinv.report.embed import embed_figure
 from flowinv.report.posterior_plots import scan_plot
 from flowinv.report.style import axis_label
 from flowinv.report.tables import to_precision
-from flowinv.tasks.task import ScanLayout
+from flowinv.tasks.task import Quantity, ScanLayout, quantities
 
 __all__ = ["answer_section", "draw_scan", "shown_first"]
 
@@ -64,16 +64,14 @@ def _table(content: ReportContent, observation: Observation) -> str:
     header += [fit.method] if fit is not None else []
     header += ["truth"] if observation.theta_true is not None else []
     rows = []
-    for d, (name, unit) in enumerate(zip(content.names, content.units, strict=True)):
-        status = verdicts.get(name, "unchecked")
+    for quantity in quantities(content.names, content.units, content.derived):
+        status = verdicts.get(quantity.name, "unchecked")
         judged = f'<td class="{status.replace(" ", "-")}"><span>{status}</span></td>'
-        cells = _cells(observation, numbers, d)
-        rows.append(_row(axis_label(name, unit), cells, judged))
-        for quantity in content.derived:
-            if quantity.parameter == name:
-                cells = _cells(observation, numbers, d, quantity.factor)
-                title = axis_label(quantity.name, quantity.unit)
-                rows.append(_row(title, cells, "<td></td>", ' class="derived"'))
+        kind = ""
+        if quantity.is_derived:
+            judged, kind = "<td></td>", ' class="derived"'
+        cells = _cells(observation, numbers, quantity)
+        rows.append(_row(axis_label(quantity.name, quantity.unit), cells, judged, kind))
     names = "".join(
         f'<th scope="col"{" class=n" * (i > 0)}>{html.escape(text)}</th>'
         for i, text in enumerate(header)
@@ -91,10 +89,9 @@ def _row(title: str, cells: list[str], judged: str, kind: str = "") -> str:
     return f"<tr{kind}>{head}{numbers}{judged}</tr>"
 
 
-def _cells(
-    observation: Observation, numbers: Numbers, d: int, factor: float = 1.0
-) -> list[str]:
-    """Answer, 95 % interval, fit and truth of parameter `d`, times a factor."""
+def _cells(observation: Observation, numbers: Numbers, quantity: Quantity) -> list[str]:
+    """Answer, 95 % interval, fit and truth of one quantity."""
+    d, factor = quantity.index, quantity.factor
     middle, low, high, first, last = (
         factor * float(numbers[what][d]) for what in QUANTILES
     )

@@ -99,7 +99,7 @@ def _verdicts(content: ReportContent) -> str:
     if not parts:
         return ""
     limits = "; ".join(
-        f"{check.name}: {check.limit}" for check in CHECKS if "none" not in check.limit
+        f"{check.name}: {check.limit}" for check in CHECKS if check.judge is not None
     )
     note = f'<p class="note">Limits. {html.escape(limits)}.</p>'
     return "".join(parts) + note

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,16 @@ from flowinv.checks import fail
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
-__all__ = ["ClassicalFit", "Derived", "ExactDraws", "Reference", "ScanLayout", "Task"]
+__all__ = [
+    "ClassicalFit",
+    "Derived",
+    "ExactDraws",
+    "Quantity",
+    "Reference",
+    "ScanLayout",
+    "Task",
+    "quantities",
+]
 
 Reference = Callable[[np.ndarray, int, Array], "np.ndarray | ExactDraws"]
 Summary = Callable[[Array], Array]
@@ -88,6 +97,39 @@ class Derived:
     unit: str
     parameter: str
     factor: float
+
+
+class Quantity(NamedTuple):
+    """One row of a table of answers: a parameter, or what derives from it.
+
+    Attributes:
+        name: of the quantity.
+        unit: its unit; "" without one.
+        index: column of the parameter in theta.
+        factor: quantity over parameter; 1 for the parameter itself.
+        is_derived: whether it is not the parameter itself.
+    """
+
+    name: str
+    unit: str
+    index: int
+    factor: float = 1.0
+    is_derived: bool = False
+
+
+def quantities(
+    names: Sequence[str], units: Sequence[str], derived: Sequence[Derived] = ()
+) -> list[Quantity]:
+    """Every parameter, each followed by what derives from it."""
+    rows = []
+    for index, (name, unit) in enumerate(zip(names, units, strict=True)):
+        rows.append(Quantity(name, unit, index))
+        rows += [
+            Quantity(own.name, own.unit, index, own.factor, is_derived=True)
+            for own in derived
+            if own.parameter == name
+        ]
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

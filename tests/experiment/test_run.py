@@ -4,8 +4,10 @@ Real processes are stopped by SIGINT, SIGTERM and SIGKILL in the middle of train
 after another in the same folder; the last resume must end where an unbroken run ends.
 """
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +142,38 @@ def test_a_moved_run_can_be_resumed_and_measures_nothing_twice(unbroken, monkeyp
         moved.rename(unbroken)
     after = json.loads((unbroken / "metrics.json").read_text())
     assert {**before, "seconds": 0} == {**after, "seconds": 0}
+
+
+def test_a_network_that_is_trained_again_is_measured_again(unbroken, tmp_path):
+    """Held-out results are kept for the network that they speak of."""
+    folder = tmp_path / "again"
+    shutil.copytree(unbroken, folder)
+    (folder / "cinn" / "training.json").unlink()
+    # What would be read if it were taken by its name.
+    (folder / "cinn" / "held_out.npz").write_bytes(b"of another network")
+    assert in_process("--out", folder, "--resume", "--quiet") == 0
+    one, two = (
+        json.loads((f / "metrics.json").read_text()) for f in (folder, unbroken)
+    )
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
+def test_seeds_are_models_of_their_own(unbroken, tmp_path):
+    """--seeds trains as often; the first seed is the run without the flag."""
+    folder, settings = tmp_path / "seeds", config(unbroken)
+    train = dataclasses.replace(settings.method.train, max_epochs=2)
+    method = dataclasses.replace(settings.method, train=train)
+    few = dataclasses.replace(settings, method=method, seeds=2, out=str(folder))
+    metrics = run(few, quiet=True)
+    names = [name for name, _, _ in few.models()]
+    assert len(names) == 2
+    assert metrics["best_flow"] in names
+    one, two = (metrics[f"{name}/rmse/mean/std_x"] for name in names)
+    assert one != two
+    for name in names:
+        assert (folder / name / "model" / "model.json").is_file()
+    page = (folder / "report.html").read_text()
+    assert all(f"{name}: " in page for name in names)
 
 
 def config(folder):

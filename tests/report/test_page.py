@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from flowinv.diagnostics.table import CHECKS
 from flowinv.report.content import (
     ModelResult,
     ReportContent,
@@ -204,12 +205,14 @@ def test_a_browser_draws_the_page(text, tmp_path, scheme):
     assert 0.02 < (np.abs(picture - picture[2, 2]) > 0.3).mean() < 0.5
 
 
-def test_every_number_of_every_check_is_on_the_page(content):
+def test_every_number_of_every_check_is_on_the_page(content, monkeypatch):
     """Also those of a check that the page has never heard of."""
+    mine = CHECKS[0]._replace(name="mine", asks="Is it new?")
+    monkeypatch.setattr("flowinv.report.page.CHECKS", (*CHECKS, mine))
     model = content.models["cINN"]
     numbers = {
         **model.results.numbers,
-        "answers": {"new_number": np.array([7.125] * 4)},
+        "mine": {"new_number": np.array([7.125] * 4)},
     }
     results = dataclasses.replace(model.results, numbers=numbers)
     models = {"cINN": dataclasses.replace(model, results=results)}
