@@ -7,7 +7,8 @@ Each family is written in distances from its edges, so that nothing cancels ther
 - coordinate "line" (light tails) or "asinh" (heavy tails): t = (theta - loc) / scale.
 
 Densities are per unit of d, u or t. They run in numpy (float64, to build the tables)
-and in jax.numpy (to evaluate log_prob); the tails only in numpy with scipy.special.
+and in jax.numpy (to evaluate log_prob); the tails only in numpy, by scipy.stats except
+where it loses digits: normals cut near an edge or in a far tail, and Student's t.
 """
 
 import math
@@ -20,6 +21,7 @@ __all__ = ["FAMILIES", "Family", "complete", "log_normal_mass"]
 
 Parameters = dict[str, Any]
 Coordinates = tuple[Any, ...]
+Tails = Callable[[Coordinates, Parameters], tuple[np.ndarray, np.ndarray]]
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -39,14 +41,20 @@ class Family(NamedTuple):
     coordinate: str
     parameters: tuple[str, ...]
     log_density: Callable[[Any, Coordinates, Parameters], Any]
-    log_tails: Callable[[Coordinates, Parameters], tuple[np.ndarray, np.ndarray]]
+    log_tails: Tails
     positive: bool = True
 
 
-def _log(value: np.ndarray) -> np.ndarray:
-    """Log with -inf at 0 and no warning."""
-    with np.errstate(divide="ignore"):
-        return np.log(value)
+def _tails_of(name: str, *shapes: str) -> Tails:
+    """Log tails by `scipy.stats.<name>`, whose shape parameters are ours in order."""
+
+    def log_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
+        from scipy import stats
+
+        base = getattr(stats, name)(*(p[shape] for shape in shapes))
+        return base.logcdf(c[0]), base.logsf(c[0])
+
+    return log_tails
 
 
 def _log_power(xp: Any, base: Any, power: Any) -> Any:  # noqa: ANN401
@@ -65,13 +73,6 @@ def _gamma_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN4
     return p["at_shape"] + _log_power(xp, d / k, k - 1.0) - (d - k)
 
 
-def _gamma_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.special import gammainc, gammaincc
-
-    k = p["concentration"]
-    return _log(gammainc(k, c[0])), _log(gammaincc(k, c[0]))
-
-
 def _inverse_gamma_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
     k = p["concentration"]
     inverse = 1.0 / c[0]
@@ -79,39 +80,17 @@ def _inverse_gamma_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # no
     return xp.where(c[0] > 0, value + 2.0 * xp.log(k), -xp.inf)
 
 
-def _inverse_gamma_tails(
-    c: Coordinates, p: Parameters
-) -> tuple[np.ndarray, np.ndarray]:
-    lower, upper = _gamma_tails((1.0 / c[0],), p)
-    return upper, lower
-
-
 def _weibull_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
     k = p["concentration"]
     return xp.log(k) + _log_power(xp, c[0], k - 1.0) - c[0] ** k
-
-
-def _weibull_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    hazard = c[0] ** p["concentration"]
-    return _log(-np.expm1(-hazard)), -hazard
 
 
 def _pareto_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
     return xp.log(p["alpha"]) - (p["alpha"] + 1.0) * xp.log1p(c[0])
 
 
-def _pareto_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    upper = -p["alpha"] * np.log1p(c[0])
-    return _log(-np.expm1(upper)), upper
-
-
 def _half_cauchy_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
     return math.log(2.0 / math.pi) - 2.0 * xp.log(xp.hypot(xp.ones_like(c[0]), c[0]))
-
-
-def _half_cauchy_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    half = math.log(2.0 / math.pi)
-    return half + _log(np.arctan(c[0])), half + _log(np.arctan2(1.0, c[0]))
 
 
 def _beta_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
@@ -124,10 +103,11 @@ def _beta_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN40
 
 
 def _beta_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.special import betainc
+    """The upper tail as the lower one of the mirrored family: 1 - u keeps no digits."""
+    from scipy.stats import beta
 
     a, b = p["concentration1"], p["concentration0"]
-    return _log(betainc(a, b, c[0])), _log(betainc(b, a, c[1]))
+    return beta(a, b).logcdf(c[0]), beta(b, a).logcdf(c[1])
 
 
 def log_normal_mass(a: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -201,6 +181,7 @@ def _student_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: AN
 
 
 def _student_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
+    """By hand: scipy.stats.t squares t, which overflows within the tables' range."""
     from scipy.special import betainc, betaln
 
     df, t = p["df"], c[0]
@@ -210,9 +191,8 @@ def _student_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarra
     x = np.exp(log_x)
     share = np.where(x > 0.5, -np.expm1(log_x), 0.0)
     far = half * log_x - np.log(half) - betaln(half, 0.5)
-    near = _log(
-        np.where(x > 0.5, 1.0 - betainc(0.5, half, share), betainc(half, 0.5, x))
-    )
+    near = np.where(x > 0.5, 1.0 - betainc(0.5, half, share), betainc(half, 0.5, x))
+    near = np.log(np.maximum(near, 1e-300))
     # Below 1e-30 the series of the incomplete beta ends after its first term.
     outer = math.log(0.5) + np.where(x < 1e-30, far, near)
     inner = np.log1p(-np.exp(outer))
@@ -223,51 +203,38 @@ def _cauchy_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN
     return -math.log(math.pi) - 2.0 * xp.log(xp.hypot(xp.ones_like(c[0]), c[0]))
 
 
-def _cauchy_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    lower, upper = np.arctan2(1.0, -c[0]), np.arctan2(1.0, c[0])
-    return np.log(lower / math.pi), np.log(upper / math.pi)
-
-
 def _logistic_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
     size = xp.abs(c[0])
     return -size - 2.0 * xp.log1p(xp.exp(-size))
-
-
-def _logistic_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    return -np.logaddexp(0.0, -c[0]), -np.logaddexp(0.0, c[0])
 
 
 def _gumbel_density(xp: Any, c: Coordinates, p: Parameters) -> Any:  # noqa: ANN401
     return -c[0] - xp.exp(-c[0])
 
 
-def _gumbel_tails(c: Coordinates, p: Parameters) -> tuple[np.ndarray, np.ndarray]:
-    with np.errstate(over="ignore"):
-        lower = -np.exp(-c[0])
-    return lower, _log(-np.expm1(lower))
-
+_SHAPE, _BETA = ("concentration",), ("concentration1", "concentration0")
 
 FAMILIES: dict[str, Family] = {
-    "gamma": Family("log", ("concentration",), _gamma_density, _gamma_tails),
+    "gamma": Family("log", _SHAPE, _gamma_density, _tails_of("gamma", *_SHAPE)),
     "inverse_gamma": Family(
-        "log", ("concentration",), _inverse_gamma_density, _inverse_gamma_tails
+        "log", _SHAPE, _inverse_gamma_density, _tails_of("invgamma", *_SHAPE)
     ),
-    "weibull": Family("log", ("concentration",), _weibull_density, _weibull_tails),
-    "pareto": Family("log", ("alpha",), _pareto_density, _pareto_tails),
-    "half_cauchy": Family("log", (), _half_cauchy_density, _half_cauchy_tails),
+    "weibull": Family(
+        "log", _SHAPE, _weibull_density, _tails_of("weibull_min", *_SHAPE)
+    ),
+    "pareto": Family("log", ("alpha",), _pareto_density, _tails_of("lomax", "alpha")),
+    "half_cauchy": Family("log", (), _half_cauchy_density, _tails_of("halfcauchy")),
     "half_truncated_normal": Family(
         "log", ("edge",), _half_truncated_density, _half_truncated_tails, False
     ),
-    "beta": Family(
-        "logit", ("concentration1", "concentration0"), _beta_density, _beta_tails
-    ),
+    "beta": Family("logit", _BETA, _beta_density, _beta_tails),
     "truncated_normal": Family(
         "logit", ("low_sd", "high_sd"), _truncated_density, _truncated_tails, False
     ),
     "student_t": Family("asinh", ("df",), _student_density, _student_tails),
-    "cauchy": Family("asinh", (), _cauchy_density, _cauchy_tails),
-    "logistic": Family("line", (), _logistic_density, _logistic_tails),
-    "gumbel": Family("line", (), _gumbel_density, _gumbel_tails),
+    "cauchy": Family("asinh", (), _cauchy_density, _tails_of("cauchy")),
+    "logistic": Family("line", (), _logistic_density, _tails_of("logistic")),
+    "gumbel": Family("line", (), _gumbel_density, _tails_of("gumbel_r")),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import special, stats
 
 from flowinv.priors import from_numpyro, independent, mixed, prior_from_config, uniform
+from flowinv.priors.families import FAMILIES
 
 # name: numpyro distribution, scipy distribution.
 KINDS = {
@@ -105,6 +106,16 @@ def test_transport_is_exact_in_float64() -> None:
         np.testing.assert_allclose(tails, 1.0, rtol=1e-6, err_msg=kind)
         slope = stats.norm.logpdf(line) - exact.logpdf(value)
         np.testing.assert_allclose(there[:, column], slope, atol=2e-6, err_msg=kind)
+
+
+def test_tails_of_a_heavy_tail_reach_the_largest_floats() -> None:
+    """One degree of freedom is a Cauchy, out to t where scipy's own t has given up."""
+    s = np.linspace(-650.0, 650.0, 1301)
+    t = np.sinh(s)
+    found = FAMILIES["student_t"].log_tails((t,), {"df": np.array([1.0])})
+    for tail, exact in zip(found, FAMILIES["cauchy"].log_tails((t,), {}), strict=True):
+        far = exact < np.log(0.5)
+        np.testing.assert_allclose(tail[far], exact[far], rtol=1e-12)
 
 
 @EVERY_FLOAT
