@@ -21,8 +21,7 @@ from flowinv.models.placing import AnyPrior
 from flowinv.priors.cut import WHOLE, Box, CutPrior, check_cuttable
 from flowinv.priors.latent import Prior
 from flowinv.sequential.boxes import box_at, in_box, next_box, start_boxes, with_box
-from flowinv.sequential.method import Fitted, Proposal, Region, RoundsMethod
-from flowinv.sequential.plan import Plan
+from flowinv.sequential.method import Fitted, Plan, Proposal, Region, RoundsMethod
 from flowinv.sequential.proposals import (
     box_distance,
     from_box,

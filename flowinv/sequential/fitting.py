@@ -12,7 +12,7 @@ from jax import Array
 
 from flowinv.losses.npe import Batch
 from flowinv.models.estimator import MAX_SOLVE, Frozen, Rows, Variables
-from flowinv.sequential.plan import TRAIN, Plan
+from flowinv.sequential.method import Plan
 from flowinv.sequential.rows import (
     as_block,
     filled,
@@ -20,7 +20,7 @@ from flowinv.sequential.rows import (
     packed,
     partial_source,
 )
-from flowinv.sequential.state import RoundsState
+from flowinv.sequential.state import TRAIN, RoundsState
 from flowinv.training.engine import form_of, make_parts
 from flowinv.training.epoch import run_epoch
 from flowinv.training.state import Schedule, TrainState, init_state

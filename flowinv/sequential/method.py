@@ -1,4 +1,4 @@
-"""What rounds ask of a method, and what all methods of rounds share.
+"""What rounds ask of a method, what all methods share, and what is static of both.
 
 A method is a frozen dataclass in `flowinv.methods`: its own fields with its own
 defaults, and the answers below. The engine hands it the `Plan` (estimator and method,
@@ -8,24 +8,24 @@ which method it holds. What it keeps between rounds is its own pytree, `state.re
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from flowinv.checks import check_at_least, fail
 from flowinv.losses.npe import Loss
-from flowinv.models.estimator import Variables
+from flowinv.models.estimator import Estimator, Variables
+from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.models.placing import AnyPrior
 from flowinv.models.registry import NetworkConfig
 from flowinv.priors.cut import Box
 from flowinv.priors.latent import Prior
+from flowinv.sequential.state import ANSWER, EMPTY, NUM_DRAWS, RoundsState
 from flowinv.training.config import TrainConfig
 
-if TYPE_CHECKING:
-    from flowinv.sequential.plan import Plan
-    from flowinv.sequential.state import RoundsState
-
-__all__ = ["Fitted", "Proposal", "Region", "RoundsMethod"]
+__all__ = ["Fitted", "Plan", "Proposal", "Region", "RoundsMethod"]
 
 # Rounds are short: few rows, a placed start, a narrow problem.
 ROUND_TRAINING = TrainConfig(
@@ -144,13 +144,13 @@ class RoundsMethod(abc.ABC):
 
     @abc.abstractmethod
     def propose(
-        self, plan: "Plan", key: Array, state: "RoundsState", x_obs: Array
+        self, plan: "Plan", key: Array, state: RoundsState, x_obs: Array
     ) -> Proposal:
         """Draw the parameters of the next round with their log density."""
 
     @abc.abstractmethod
     def proposal_distance(
-        self, plan: "Plan", state: "RoundsState", x_obs: Array, theta: Array
+        self, plan: "Plan", state: RoundsState, x_obs: Array, theta: Array
     ) -> Array:
         """Return how far rows are from the proposal (`proposals.normality`), `[]`.
 
@@ -158,7 +158,7 @@ class RoundsMethod(abc.ABC):
         """
 
     @abc.abstractmethod
-    def usable(self, plan: "Plan", state: "RoundsState", x_obs: Array) -> Array:
+    def usable(self, plan: "Plan", state: RoundsState, x_obs: Array) -> Array:
         """Return True for filled rows that the next fit may use without bias, `[B]`."""
 
     @abc.abstractmethod
@@ -171,6 +171,79 @@ class RoundsMethod(abc.ABC):
 
     @abc.abstractmethod
     def next_region(
-        self, plan: "Plan", state: "RoundsState", fitted: Fitted, x_obs: Array
+        self, plan: "Plan", state: RoundsState, fitted: Fitted, x_obs: Array
     ) -> Region:
         """Return where the next round looks, from the posterior of this one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Estimator and method of rounds.
+
+    Attributes:
+        estimator: what is trained, with its input scaling resolved.
+        method: what rounds do.
+    """
+
+    estimator: Estimator
+    method: RoundsMethod
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all rounds together."""
+        return self.method.num_rounds * self.method.num_simulations
+
+    def start(
+        self, key: Array, x_shape: tuple[int, ...], num_draws: int = NUM_DRAWS
+    ) -> RoundsState:
+        """Return the state before a round: empty rows, the prior as posterior."""
+        estimator, method = self.estimator, self.method
+        count, dim = self.num_rows, estimator.prior.dim
+        region, first = method.start_region(dim), jnp.zeros((), jnp.int32)
+        box = method.latent_box(region, first)
+        members = method.train.num_members
+        frozen = estimator.skeleton(x_shape, is_cut=box is not None).frozen
+        frozen = frozen._replace(box=box)
+        params = estimator.draw(key, frozen)
+        if members > 1:
+            params = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), params)
+        return RoundsState(
+            theta=jnp.zeros((count, dim)),
+            z=jnp.zeros((count, dim)),
+            x=jnp.zeros((count, *x_shape)),
+            valid=jnp.zeros(count, bool),
+            round=jnp.full(count, EMPTY, jnp.int32),
+            log_proposal=jnp.full(count, jnp.nan, jnp.float32),
+            region=region,
+            index=first,
+            variables=Variables(params, frozen, members),
+            draws=estimator.prior.sample(key, num_draws),
+            key=key,
+            stopped=jnp.asarray(False),
+        )
+
+    def round_key(self, state: RoundsState, stream: int) -> Array:
+        """Key of one stream of the next round."""
+        return jax.random.fold_in(jax.random.fold_in(state.key, state.index), stream)
+
+    def draws(
+        self, key: Array, variables: Variables, x_obs: Array, count: int
+    ) -> Array:
+        """Latent draws of the posterior at x_obs, `[count, D]`."""
+        return latent_sample(self.estimator, variables, key[None], x_obs[None], count)[
+            0
+        ]
+
+    def log_q(self, variables: Variables, w: Array, x_obs: Array) -> Array:
+        """Log density of latent `w` `[n, D]` under the posterior at x_obs, `[n]`."""
+        return latent_log_prob(self.estimator, variables, w[None], x_obs[None])[0]
+
+    def mass_unseen(
+        self, state: RoundsState, fitted: Fitted, x_obs: Array, epsilon: float
+    ) -> Array:
+        """Share of the new posterior where the last one had all but epsilon, `[]`."""
+        last = state.variables
+        own = self.draws(self.round_key(state, ANSWER), last, x_obs, NUM_DRAWS)
+        level = jnp.quantile(self.log_q(last, own, x_obs), epsilon)
+        w = self.estimator.prior_of(last.frozen).to_latent(fitted.theta)
+        return (self.log_q(last, w, x_obs) < level).mean()

@@ -6,9 +6,8 @@ from jax import Array
 
 from flowinv.models.estimator import Variables
 from flowinv.sequential.fitting import Prepared, Trained
-from flowinv.sequential.method import Fitted
-from flowinv.sequential.plan import ANSWER, NUM_DRAWS, Plan
-from flowinv.sequential.state import RoundInfo, RoundsState
+from flowinv.sequential.method import Fitted, Plan
+from flowinv.sequential.state import ANSWER, NUM_DRAWS, RoundInfo, RoundsState
 
 __all__ = ["finish"]
 

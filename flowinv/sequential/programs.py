@@ -12,11 +12,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowinv.compiling import compiled, strong
 from flowinv.sequential.fitting import prepare, train_round
-from flowinv.sequential.method import Proposal
+from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.outcome import finish
-from flowinv.sequential.plan import NUM_DRAWS, PROPOSE, SIMULATE, Plan
 from flowinv.sequential.rows import append
-from flowinv.sequential.state import RoundInfo, RoundsState, init_rounds
+from flowinv.sequential.state import (
+    PROPOSE,
+    SIMULATE,
+    RoundInfo,
+    RoundsState,
+)
 from flowinv.types import Simulator
 
 __all__ = ["Programs", "lane_sharding", "make_programs"]
@@ -78,7 +82,7 @@ def make_programs(
         return append(plan, state, proposal, x, valid), distance
 
     def start(key: Array) -> RoundsState:
-        return strong(init_rounds(key, plan.estimator, method, x_shape, NUM_DRAWS))
+        return strong(plan.start(key, x_shape))
 
     # Three programs, so that only training is compiled for speed.
     prepared = program(functools.partial(prepare, plan), once=True)

@@ -13,8 +13,7 @@ from jax.scipy.special import ndtr
 
 from flowinv.flows.base import standard_normal_log_prob
 from flowinv.priors.cut import Box, CutPrior
-from flowinv.sequential.method import Proposal
-from flowinv.sequential.plan import Plan
+from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.state import RoundsState
 
 __all__ = [

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.losses.npe import Batch
-from flowinv.sequential.method import Proposal
-from flowinv.sequential.plan import Plan
+from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.state import EMPTY, RoundsState
 from flowinv.training.source import Source
 

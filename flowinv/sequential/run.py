@@ -24,11 +24,10 @@ from flowinv.checks import fail
 from flowinv.data.standardise import fit_statistics, resolve_scaling
 from flowinv.models.estimator import Estimator
 from flowinv.models.posterior import Posterior
-from flowinv.sequential.method import RoundsMethod
-from flowinv.sequential.plan import SIMULATE, Plan
+from flowinv.sequential.method import Plan, RoundsMethod
 from flowinv.sequential.programs import Programs, lane_sharding, make_programs
 from flowinv.sequential.proposals import KS_LIMIT
-from flowinv.sequential.state import RoundInfo, RoundsState, empty_info
+from flowinv.sequential.state import SIMULATE, RoundInfo, RoundsState, empty_info
 from flowinv.training.checkpoint import Checkpoints, fingerprint
 from flowinv.training.loop import Interrupted
 from flowinv.types import Simulator

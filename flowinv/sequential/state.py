@@ -2,16 +2,28 @@
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowinv.models.estimator import Estimator, Variables
-from flowinv.sequential.method import RoundsMethod
+from flowinv.models.estimator import Variables
 
-__all__ = ["EMPTY", "RoundInfo", "RoundsState", "empty_info", "init_rounds"]
+__all__ = [
+    "ANSWER",
+    "EMPTY",
+    "NUM_DRAWS",
+    "PROPOSE",
+    "SIMULATE",
+    "TRAIN",
+    "RoundInfo",
+    "RoundsState",
+    "empty_info",
+]
 
+# Streams of a round's key.
+PROPOSE, SIMULATE, TRAIN, ANSWER = range(4)
+# Draws that stand for the last posterior between two rounds. A box leaves out a share
+# of 1e-4 of them on all faces together: about their extremes.
+NUM_DRAWS = 4_096
 EMPTY = -1
 """Round of a row that is not filled yet."""
 
@@ -101,37 +113,4 @@ def empty_info(num_draws: int, dim: int, lanes: tuple[int, ...] = ()) -> RoundIn
         sd=moments,
         proposal_ks=number,
         draws=np.zeros((*lanes, num_draws, dim), np.float32),
-    )
-
-
-def init_rounds(
-    key: Array,
-    estimator: Estimator,
-    method: RoundsMethod,
-    x_shape: tuple[int, ...],
-    num_draws: int,
-) -> RoundsState:
-    """Return the state before the first round: empty rows, the prior as posterior."""
-    count, dim = method.num_rounds * method.num_simulations, estimator.prior.dim
-    region, first = method.start_region(dim), jnp.zeros((), jnp.int32)
-    box = method.latent_box(region, first)
-    members = method.train.num_members
-    frozen = estimator.skeleton(x_shape, is_cut=box is not None).frozen
-    frozen = frozen._replace(box=box)
-    params = estimator.draw(key, frozen)
-    if members > 1:
-        params = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), params)
-    return RoundsState(
-        theta=jnp.zeros((count, dim)),
-        z=jnp.zeros((count, dim)),
-        x=jnp.zeros((count, *x_shape)),
-        valid=jnp.zeros(count, bool),
-        round=jnp.full(count, EMPTY, jnp.int32),
-        log_proposal=jnp.full(count, jnp.nan, jnp.float32),
-        region=region,
-        index=first,
-        variables=Variables(params, frozen, members),
-        draws=estimator.prior.sample(key, num_draws),
-        key=key,
-        stopped=jnp.asarray(False),
     )

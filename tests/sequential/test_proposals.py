@@ -10,10 +10,10 @@ import pytest
 from flowinv.models.posterior import Posterior
 from flowinv.priors.cut import Box
 from flowinv.sequential.boxes import box_at
-from flowinv.sequential.plan import NUM_DRAWS, PROPOSE, Plan
+from flowinv.sequential.method import Plan
 from flowinv.sequential.proposals import KS_LIMIT
 from flowinv.sequential.run import check_proposal
-from flowinv.sequential.state import init_rounds
+from flowinv.sequential.state import PROPOSE
 
 X_OBS = jnp.asarray([0.3, -0.6])
 
@@ -25,7 +25,7 @@ def later(estimator, quick):
     def make(name):
         method = quick(name)
         plan = Plan(estimator, method)
-        state = init_rounds(jax.random.key(0), estimator, method, (2,), NUM_DRAWS)
+        state = plan.start(jax.random.key(0), (2,))
         box = Box(jnp.asarray([0.0, -1.0]), jnp.asarray([0.6, -0.3]))
         variables = state.variables
         if variables.frozen.box is not None:

@@ -9,8 +9,7 @@ from scipy import stats
 from flowinv.losses.npe import Batch
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.sequential.boxes import box_at, with_box
-from flowinv.sequential.method import Proposal
-from flowinv.sequential.plan import NUM_DRAWS, Plan
+from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.rows import (
     append,
     filled,
@@ -18,7 +17,6 @@ from flowinv.sequential.rows import (
     packed,
     partial_source,
 )
-from flowinv.sequential.state import init_rounds
 
 X_OBS = jnp.zeros(2)
 
@@ -50,7 +48,7 @@ def test_batches_hold_no_row_twice_and_all_rows_in_turn(count):
 
 def start(estimator, method):
     plan = Plan(estimator, method)
-    state = init_rounds(jax.random.key(0), estimator, method, (2,), NUM_DRAWS)
+    state = plan.start(jax.random.key(0), (2,))
     return plan, state
 
 
