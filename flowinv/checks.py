@@ -3,7 +3,11 @@
 import difflib
 import math
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from jax import Array
 
 __all__ = [
     "InputError",
@@ -13,6 +17,10 @@ __all__ = [
     "check_positive",
     "check_shape",
     "fail",
+    "finite_float32",
+    "one_key",
+    "one_line",
+    "whole",
 ]
 
 
@@ -68,3 +76,67 @@ def check_shape(what: str, shape: tuple[int, ...], expected: tuple[int, ...]) ->
     """Raise unless `shape` equals `expected`."""
     if tuple(shape) != tuple(expected):
         fail(what, f"with shape {tuple(expected)}", tuple(shape))
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and first words of an error, on one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:300].removesuffix(": ")
+
+
+def whole(what: str, value: Any, least: int = 1) -> int:
+    """Return a whole number of at least `least`; 1e3 is one, 64.5 and True are not."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        fail(what, "to be a whole number", f"{value!r} ({type(value).__name__})")
+    if not (math.isfinite(value) and value == int(value)):
+        fail(what, "to be a whole number", value)
+    check_at_least(what, value, least)
+    return int(value)
+
+
+def one_key(key: Any, what: str = "key") -> Array:
+    """Return one typed key; keys of `jax.random.PRNGKey` are taken.
+
+    Raises:
+        ValueError: a seed, several keys, or anything else.
+    """
+    remedy = "Give jax.random.key(seed)."
+    if not isinstance(key, jax.Array):
+        fail(what, "to be a key of jax.random", f"{key!r:.60}", remedy)
+    if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype != np.uint32 or key.shape != (2,):
+            got = f"an array of {key.dtype} with shape {key.shape}"
+            fail(what, "to be a key of jax.random", got, remedy)
+        key = jax.random.wrap_key_data(key)
+    if key.ndim:
+        fail(what, "to be one key", f"{key.size} of them", "Give one of them.")
+    return key
+
+
+def finite_float32(what: str, value: Any) -> Any:
+    """Return numbers as float32; traced arrays and jax arrays stay where they are.
+
+    Raises:
+        ValueError: no real numbers, or some that float32 cannot hold.
+    """
+    if not isinstance(value, jax.Array):
+        if isinstance(value, np.ma.MaskedArray):
+            fail(what, "without masked entries", "a masked array", "Fill or drop them.")
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # rows of different lengths
+            fail(what, "to be an array of numbers", one_line(error))
+    if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
+        fail(what, "to be real numbers", f"dtype {value.dtype}")
+    if value.dtype == np.float32:
+        return value
+    if isinstance(value, jax.core.Tracer):
+        return value.astype(np.float32)
+    limit = float(np.finfo(np.float32).max)
+    too_large = np.isfinite(value) & (np.abs(np.asarray(value, np.float64)) > limit)
+    if count := int(too_large.sum()):
+        remedy = "Give it in other units."
+        fail(what, f"within float32's range ({limit:.1e})", f"{count} beyond", remedy)
+    return value.astype(np.float32)

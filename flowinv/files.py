@@ -22,6 +22,7 @@ __all__ = [
     "from_plain",
     "read_arrays",
     "read_json",
+    "settled",
     "to_plain",
     "write_arrays",
     "write_bytes",
@@ -136,6 +137,22 @@ def to_plain(value: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     return fail("value", "as array, number, text or None", type(value).__name__)
+
+
+def settled(kind: type[Kind], config: Any, what: str) -> Kind:
+    """Return a config with every field of its type: tuples for lists, plain numbers.
+
+    Args:
+        kind: what it should be.
+        config: what was given.
+        what: its name, for the message.
+
+    Raises:
+        ValueError: another type, or a field of another type.
+    """
+    if not isinstance(config, kind):
+        fail(what, f"to be a {kind.__name__}", f"{config!r:.80}")
+    return from_plain(config, to_plain(config), what)
 
 
 def from_plain(

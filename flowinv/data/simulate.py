@@ -4,7 +4,6 @@ Row i uses fold_in(key, i), so that neither the chunk size nor the number of row
 changes a row, and a later call with `first_row` continues the same stream.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -12,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowinv.checks import check_at_least, fail
+from flowinv.checks import fail, one_key, whole
+from flowinv.data.entrance import admit_prior, admit_simulator, is_host
+from flowinv.identity import by_content
 from flowinv.priors.latent import Prior
 from flowinv.types import Dataset, Simulator
 
@@ -80,19 +81,21 @@ def simulate(
         Dataset of N rows; `valid` is False where x was not finite.
 
     Raises:
-        ValueError: `num_simulations` or `chunk` below 1, `first_row` below 0, or a
-            simulator whose x has another shape than its `x_shape`.
+        ValueError: `num_simulations` or `chunk` below 1, `first_row` below 0, or what
+            `flowinv.data.entrance.admit_simulator` refuses.
     """
-    check_at_least("num_simulations", num_simulations, 1)
-    check_at_least("first_row", first_row, 0)
+    key, prior = one_key(key), admit_prior(prior)
+    num_simulations = whole("num_simulations", num_simulations)
+    first_row = whole("first_row", first_row, 0)
     if first_row + num_simulations >= 2**31:
         fail("number of rows", "below 2**31", first_row + num_simulations)
-    x_shape = tuple(simulator.x_shape)
-    _check_simulator(prior, simulator, x_shape)
+    x_shape = admit_simulator(simulator, prior)
+    if is_host(simulator):
+        remedy = "Draw theta, simulate, and build a Dataset; or use run_rounds."
+        fail("simulator", "with simulate(key, theta)", "simulate_batch alone", remedy)
     if chunk is None:
         chunk = max(1, _CHUNK_NUMBERS // max(1, int(np.prod(x_shape))))
-    check_at_least("chunk", chunk, 1)
-    chunk = min(chunk, num_simulations)
+    chunk = min(whole("chunk", chunk), num_simulations)
     theta = np.empty((num_simulations, prior.dim), np.float32)
     x = np.empty((num_simulations, *x_shape), np.float32)
     valid = np.empty(num_simulations, bool)
@@ -109,7 +112,7 @@ def simulate(
     return Dataset(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(valid), rounds)
 
 
-@functools.lru_cache(maxsize=16)
+@by_content(maxsize=16)
 def _compiled(
     prior: Prior, simulator: Simulator, chunk: int
 ) -> Callable[[Array, Array], tuple[Array, Array, Array]]:
@@ -121,13 +124,3 @@ def _compiled(
         return simulate_rows(key, rows, prior, simulator)
 
     return run
-
-
-def _check_simulator(
-    prior: Prior, simulator: Simulator, x_shape: tuple[int, ...]
-) -> None:
-    """Trace one simulation abstractly: shapes disagree before any long work."""
-    theta = jax.ShapeDtypeStruct((prior.dim,), jnp.float32)
-    got = jax.eval_shape(lambda t: simulator.simulate(jax.random.key(0), t), theta)
-    if got.shape != x_shape:
-        fail("simulate(key, theta)", f"with shape {x_shape} (x_shape)", got.shape)

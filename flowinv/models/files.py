@@ -38,7 +38,7 @@ def save(folder: str | Path, posterior: Posterior) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     variables, estimator = posterior.variables, posterior.estimator
     arrays = _named(variables)
     blob = to_bytes(arrays)
@@ -62,19 +62,20 @@ def save(folder: str | Path, posterior: Posterior) -> None:
     write_json(folder / _JSON, text)
 
 
-def load(folder: str | Path, modules: Iterable[type] = ()) -> Posterior:
+def load(folder: str | Path, modules: Iterable[Any] = ()) -> Posterior:
     """Read a posterior that `save` wrote.
 
     Args:
         folder: the model's folder.
-        modules: classes of your own that the model was built from: flows, embeddings,
-            summaries, element-wise maps. The file names them and holds no code.
+        modules: classes and functions of your own that the model was built from:
+            flows, embeddings, summaries, element-wise maps. The file names them and
+            holds no code.
 
     Raises:
         ValueError: one line, if a file is missing, is no model file of this schema,
             names a class that is not known, or does not match its SHA-256 or shapes.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     text = _read_text(folder)
     modules = tuple(modules)
     try:

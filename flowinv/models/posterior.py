@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import check_at_least, check_last_axis, fail
+from flowinv.checks import check_last_axis, fail, finite_float32, one_key, whole
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.models.maximum import NUM_DRAWS, maximise
@@ -66,7 +66,7 @@ class Posterior:
         Raises:
             ValueError: for an x of another shape or not finite, or fewer than one draw.
         """
-        check_at_least("num_samples", num_samples, 1)
+        num_samples = whole("num_samples", num_samples)
         run = _sampler(self.estimator, num_samples)
         chunk = _chunk_of(num_samples) if chunk is None else chunk
         return self._over_x(run, key, x, chunk)
@@ -87,7 +87,8 @@ class Posterior:
         Raises:
             ValueError: for shapes that do not fit.
         """
-        theta, flat, batch = jnp.asarray(theta), *self._flat(x)
+        theta = jnp.asarray(finite_float32("theta", theta))
+        flat, batch = self._flat(x)
         check_last_axis("theta", theta.shape, self.estimator.prior.dim)
         if theta.shape[: len(batch)] != batch or theta.ndim > len(batch) + 2:
             expected = f"with shape {(*batch, 'D')} or {(*batch, 'n', 'D')}"
@@ -95,7 +96,7 @@ class Posterior:
         inner = theta.shape[len(batch) : -1]
         rows = theta.reshape(len(flat), -1, theta.shape[-1])
         chunk = _chunk_of(rows.shape[1]) if chunk is None else chunk
-        check_at_least("chunk", chunk, 1)
+        chunk = whole("chunk", chunk)
         run = _density(self.estimator)
         parts = [
             run(self.variables, jnp.asarray(t), jnp.asarray(x))[:count]
@@ -136,9 +137,10 @@ class Posterior:
         Raises:
             ValueError: for an x of another shape, or a number out of its range.
         """
-        if not 1 <= num_starts <= NUM_DRAWS:
+        num_starts = whole("num_starts", num_starts)
+        if num_starts > NUM_DRAWS:
             fail("num_starts", f"from 1 to {NUM_DRAWS}", num_starts)
-        check_at_least("num_steps", num_steps, 1)
+        num_steps = whole("num_steps", num_steps)
         run = _maximiser(self.estimator, num_starts, num_steps)
         return self._over_x(run, key, x, chunk)
 
@@ -149,7 +151,7 @@ class Posterior:
         x: ArrayLike,
         chunk: int,
     ) -> Array:
-        check_at_least("chunk", chunk, 1)
+        key, chunk = one_key(key), whole("chunk", chunk)
         flat, batch = self._flat(x)
         rows = np.arange(len(flat), dtype=np.int32)
         parts = [
@@ -161,7 +163,7 @@ class Posterior:
 
     def _flat(self, x: ArrayLike) -> tuple[Any, tuple[int, ...]]:
         """Observations as `[N, *x_shape]`, and their batch shape."""
-        x = x if isinstance(x, jax.Array) else np.asarray(x, np.float32)
+        x = finite_float32("x", x)
         event = len(self.x_shape)
         if x.ndim < event or x.shape[x.ndim - event :] != self.x_shape:
             fail("x", f"with shape (..., {str(self.x_shape)[1:-1]})", x.shape)
@@ -174,6 +176,9 @@ class Posterior:
             bad = (~finite.all(tuple(range(1, finite.ndim)))).sum()
             if bad:
                 fail("x", "to be finite", f"NaN or infinity in {bad} observations")
+            if self.estimator.input_scaling == "root" and (least := x.min()) < 0:
+                remedy = "Subtract no background from counts."
+                fail("x", "of at least 0, as counts are", f"{least:g}", remedy)
         return x.reshape(-1, *self.x_shape), batch
 
 

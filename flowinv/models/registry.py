@@ -5,6 +5,7 @@ are built from it. There is no pickle and no code in a file.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -162,13 +163,18 @@ def build_embedding(name: str, config: NetworkConfig) -> Any:
 def describe(thing: Any) -> Any:
     """Return `{"class": name, fields}` of a module or map; None for None.
 
+    A function is described by its name, and handed in again when the file is read.
+
     Raises:
-        ValueError: for what is no linen module or dataclass, or holds such a field.
+        ValueError: for what is no linen module, dataclass or function, or holds such a
+            field.
     """
     if thing is None or isinstance(thing, (bool, int, float, str)):
         return thing
     if isinstance(thing, (list, tuple)):
         return [describe(item) for item in thing]
+    if inspect.isfunction(inspect.unwrap(thing)) and hasattr(thing, "__qualname__"):
+        return {"function": thing.__qualname__}
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         expected = "a linen module or a dataclass of plain fields"
         fail("a module fit for saving", expected, type(thing).__name__)
@@ -177,30 +183,37 @@ def describe(thing: Any) -> Any:
     return {"class": type(thing).__name__, **values}
 
 
-def build(description: Any, modules: Iterable[type] = ()) -> Any:
+def build(description: Any, modules: Iterable[Any] = ()) -> Any:
     """Build what `describe` described (or its JSON round trip).
 
     Args:
         description: plain data.
-        modules: classes of the caller's own that it may name.
+        modules: classes and functions of the caller's own that it may name.
 
     Raises:
         ValueError: for an unknown class or field.
     """
-    known = {**_CLASSES, **{kind.__name__: kind for kind in modules}}
-    return _built(description, known)
+    own = {
+        kind.__name__ if isinstance(kind, type) else kind.__qualname__: kind
+        for kind in modules
+    }
+    return _built(description, {**_CLASSES, **own})
 
 
-def _built(value: Any, known: Mapping[str, type]) -> Any:
+def _built(value: Any, known: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return tuple(_built(item, known) for item in value)
     if not isinstance(value, dict):
         return value
     fields = dict(value)
-    name = str(fields.pop("class", None))
+    name = str(fields.pop("class", fields.get("function")))
     if name not in known:
-        remedy = f"Give the class: load(folder, modules=[{name}])."
-        fail("a class of the model file", f"to be one of {sorted(known)}", name, remedy)
+        remedy = f"Give it: load(folder, modules=[{name}])."
+        what = "function" if "function" in fields else "class"
+        expected = f"to be one of {sorted(known)}"
+        fail(f"a {what} of the model file", expected, name, remedy)
+    if "function" in fields:
+        return known[name]
     names = {field.name for field in dataclasses.fields(known[name])} - {*_LINEN}
     for field in fields:
         check_known(f"field of {name}", field, names)

@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowinv.compiling import compiled, strong
+from flowinv.identity import by_content
 from flowinv.sequential.fitting import prepare, train_round
 from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.outcome import finish
@@ -46,7 +47,7 @@ class Programs(NamedTuple):
     fit: Callable[..., tuple[RoundsState, RoundInfo]]
 
 
-@functools.lru_cache(maxsize=16)
+@by_content(maxsize=16)
 def make_programs(
     plan: Plan, simulator: Simulator, x_shape: tuple[int, ...], batched: bool
 ) -> Programs:

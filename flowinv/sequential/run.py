@@ -20,15 +20,19 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import fail
+from flowinv.checks import fail, finite_float32, one_key
+from flowinv.data.entrance import admit_simulator, host_rows, probe
 from flowinv.data.standardise import fit_statistics, resolve_scaling
+from flowinv.files import settled
+from flowinv.identity import identity
+from flowinv.models.entrance import admit_estimator, estimator_marks
 from flowinv.models.estimator import Estimator
 from flowinv.models.posterior import Posterior
 from flowinv.sequential.method import Plan, RoundsMethod
 from flowinv.sequential.programs import Programs, lane_sharding, make_programs
 from flowinv.sequential.proposals import KS_LIMIT
 from flowinv.sequential.state import SIMULATE, RoundInfo, RoundsState, empty_info
-from flowinv.training.checkpoint import Checkpoints, fingerprint
+from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.loop import Interrupted
 from flowinv.types import Simulator
 
@@ -96,9 +100,15 @@ def run_rounds(
             leave out, rows that do not come from their proposal.
         Interrupted: if `should_stop` said so.
     """
+    if not isinstance(method, RoundsMethod):
+        remedy = "Take flowinv.Truncated or flowinv.APT."
+        fail("method", "to be a method of rounds", f"{method!r:.60}", remedy)
+    method = settled(type(method), method, "method")
     method.check()
+    x_shape = admit_simulator(simulator, estimator.prior)
+    admit_estimator(estimator, x_shape)
     method.check_prior(estimator.prior)
-    observed = _observations(x_obs, simulator)
+    observed = _observations(x_obs, x_shape)
     keys = _lane_keys(key, len(observed))
     per_call = method.lanes_per_call
     if not per_call:
@@ -107,7 +117,7 @@ def run_rounds(
     estimator = _resolved(keys[0], estimator, simulator)
     plan = Plan(estimator, method)
     batched = min(per_call, len(observed)) > 1
-    programs = make_programs(plan, simulator, tuple(simulator.x_shape), batched)
+    programs = make_programs(plan, simulator, x_shape, batched)
     edges = range(per_call, len(observed), per_call)
     calls = np.split(np.arange(len(observed)), edges)
     driver = _Driver(plan, simulator, programs, folder, progress, should_stop)
@@ -134,7 +144,9 @@ class _Driver:
         self.plan, self.simulator, self.programs = plan, simulator, programs
         self.batched, self.folder = programs.batched, folder
         self.progress, self.should_stop = progress, should_stop
-        self.lock = threading.Lock()
+        self.lock, self.host = threading.Lock(), threading.Lock()
+        # Found before the first lane: the same for all.
+        self.probe = None if folder is None else probe(simulator, plan.estimator.prior)
 
     def __call__(
         self, lanes: np.ndarray, keys: Array, x_obs: Array
@@ -182,13 +194,17 @@ class _Driver:
             return self.programs.simulate(state, theta)
         key = self.plan.round_key
         if not self.batched:
-            return self.simulator.simulate_batch(key(state, SIMULATE), theta)
+            return self._host_rows(key(state, SIMULATE), theta)
         keys = jax.vmap(lambda s: key(s, SIMULATE))(state)
-        rows = [
-            self.simulator.simulate_batch(k, t)
-            for k, t in zip(keys, theta, strict=True)
-        ]
+        rows = [self._host_rows(k, t) for k, t in zip(keys, theta, strict=True)]
         return tuple(jnp.stack(part) for part in zip(*rows, strict=True))
+
+    def _host_rows(self, key: Array, theta: Array) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a host simulator: one call at a time, unless it may have several."""
+        if getattr(self.simulator, "thread_safe", False):
+            return host_rows(self.simulator, key, theta)
+        with self.host:
+            return host_rows(self.simulator, key, theta)
 
     def _check_valid(self, state: RoundsState, valid: Array, first: bool) -> None:
         """Raise where failed simulations would bend the answer, or leave too few."""
@@ -235,15 +251,16 @@ class _Driver:
         if self.folder is None:
             return None
         plan = self.plan
-        mark = fingerprint(
-            {
-                "method": f"{type(plan.method).__name__} {plan.method}",
-                "estimator": str(plan.estimator),
-                "keys": np.asarray(jax.random.key_data(keys)).tolist(),
-                "x_obs": np.asarray(x_obs).tolist(),
-            }
-        )
-        return Checkpoints(Path(self.folder) / f"lane-{lanes[0] + 1}", mark)
+        marks: Marks = {
+            # How lanes share a program changes no answer.
+            "method": identity(dataclasses.replace(plan.method, lanes_per_call=0))[0],
+            "key": identity(keys)[0],
+            "x_obs": identity(np.asarray(x_obs))[0],
+            "simulator": self.probe,
+            **estimator_marks(plan.estimator),
+        }
+        folder = Path(self.folder).expanduser() / f"lane-{lanes[0] + 1}"
+        return Checkpoints(folder, marks)
 
     def _restored(
         self, store: Checkpoints, state: RoundsState
@@ -299,9 +316,9 @@ def check_proposal(distance: ArrayLike) -> None:
         )
 
 
-def _observations(x_obs: ArrayLike, simulator: Any) -> Array:
+def _observations(x_obs: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Observations as `[lanes, *x_shape]`, checked."""
-    x_obs, shape = np.asarray(x_obs, np.float32), tuple(simulator.x_shape)
+    x_obs = np.asarray(finite_float32("x_obs", x_obs))
     if x_obs.shape == shape:
         x_obs = x_obs[None]
     if x_obs.shape[1:] != shape or not len(x_obs):
@@ -312,7 +329,8 @@ def _observations(x_obs: ArrayLike, simulator: Any) -> Array:
 
 
 def _lane_keys(key: Array, num_lanes: int) -> Array:
-    if key.ndim == 0:
+    if not isinstance(key, jax.Array) or key.ndim == 0 or key.dtype == np.uint32:
+        key = one_key(key)
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_lanes))
     if key.shape != (num_lanes,):
         fail("keys", f"one for each of {num_lanes} lanes", key.shape)
@@ -327,8 +345,11 @@ def _resolved(key: Array, estimator: Estimator, simulator: Any) -> Estimator:
     if hasattr(simulator, "simulate"):
         x = jax.jit(jax.vmap(simulator.simulate))(jax.random.split(key, 200), theta)
     else:
-        x, _ = simulator.simulate_batch(key, theta)
+        x, _ = host_rows(simulator, key, theta)
     x = np.asarray(x)
     valid = np.isfinite(x).reshape(len(x), -1).all(-1)
+    if not valid.any():
+        remedy = "The simulator gives NaN or infinity everywhere: mend it."
+        fail("simulations of the prior", "to succeed", "none of 200", remedy)
     scaling = resolve_scaling(x, valid)
     return dataclasses.replace(estimator, input_scaling=scaling)

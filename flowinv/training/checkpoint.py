@@ -1,38 +1,47 @@
 """Checkpoints of a training run: orbax, atomic, two kept.
 
-What is saved is one pytree: the whole `TrainState`, the frozen numbers, the history so
-far and a fingerprint of the config. A run that was killed at any moment restores the
-last complete checkpoint and, since every key is derived from step and epoch numbers,
-goes on to the same numbers as an unbroken one.
+What is saved is one pytree: the whole `TrainState`, the frozen numbers and the history
+so far. A run that was killed at any moment restores the last complete checkpoint and,
+since every key is derived from step and epoch numbers, goes on to the same numbers as
+an unbroken one. Marks beside them say which run they belong to; another run, of other
+data or another simulator, gets a folder of its own beside it.
 """
 
-import hashlib
-import json
+import itertools
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from flowinv.checks import fail
+from flowinv.checks import InputError, fail
+from flowinv.files import read_arrays, write_arrays
 
-__all__ = ["Checkpoints", "fingerprint"]
+__all__ = ["Checkpoints", "Marks"]
 
+Marks = dict[str, str | np.ndarray]
+"""All that a run depends on, by name: hashes, or numbers equal to rounding."""
 
-def fingerprint(config: dict[str, Any]) -> np.ndarray:
-    """SHA-256 of a JSON-able config, uint8 `[32]`."""
-    text = json.dumps(config, sort_keys=True, default=str)
-    return np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+_FILE = "marks.npz"
+# Another machine rounds a simulation otherwise.
+_ROUNDING = 1e-4
 
 
 class Checkpoints:
     """Checkpoints below one folder; loads orbax when made."""
 
-    def __init__(self, folder: Path, mark: np.ndarray) -> None:
-        """Open or create `folder`; `mark` is the fingerprint of the run's config."""
+    def __init__(self, folder: Path, marks: Marks) -> None:
+        """Open `folder`, or the one beside it that belongs to the run of `marks`.
+
+        A run that finds checkpoints of others says what differs, in a warning, and
+        starts in a folder of the same name with a number.
+        """
         import orbax.checkpoint as ocp
 
-        self._ocp, self._mark, self._folder = ocp, mark, folder
+        folder = _own_folder(folder, marks)
+        self._ocp, self._folder = ocp, folder
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, create=True, enable_async_checkpointing=False
         )
@@ -43,7 +52,6 @@ class Checkpoints:
         leaves = [_to_array(leaf) for leaf in jax.tree.leaves(tree)]
         # orbax refuses empty arrays; their shapes say all there is to know.
         named = {f"{i:04d}": leaf for i, leaf in enumerate(leaves) if leaf.size}
-        named["fingerprint"] = self._mark
         self._manager.save(step, args=self._ocp.args.StandardSave(named), force=True)
 
     def latest(self) -> int | None:
@@ -54,17 +62,10 @@ class Checkpoints:
         """Return the last checkpoint in the structure of `like`.
 
         Raises:
-            ValueError: if it was written with another config.
+            ValueError: if it holds something else.
         """
         restore = self._ocp.args.StandardRestore()
         named = dict(self._manager.restore(self.latest(), args=restore))
-        if not np.array_equal(named.pop("fingerprint"), self._mark):
-            fail(
-                f"the checkpoints in {self._folder}",
-                "to come from this config",
-                "another config",
-                "Use the settings of the first start, or another --out.",
-            )
         leaves, tree = jax.tree.flatten(like)
         full = {f"{i:04d}" for i, leaf in enumerate(leaves) if leaf.size}
         known = {f"{i:04d}" for i in range(len(leaves))}
@@ -82,6 +83,54 @@ class Checkpoints:
     def close(self) -> None:
         """Release the manager's threads."""
         self._manager.close()
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What is kept of a run's marks."""
+
+    hashes: dict[str, str]
+    numbers: dict[str, np.ndarray]
+
+
+def _own_folder(folder: Path, marks: Marks) -> Path:
+    """The folder of the run of `marks`; a new one is marked."""
+    arrays = {n: np.asarray(m) for n, m in marks.items() if not isinstance(m, str)}
+    own = _Marks({n: m for n, m in marks.items() if isinstance(m, str)}, arrays)
+    for number in itertools.count(1):
+        place = folder if number == 1 else Path(f"{folder}-{number}")
+        if not place.is_dir() or not any(place.iterdir()):
+            place.mkdir(parents=True, exist_ok=True)
+            write_arrays(place / _FILE, own)
+            return place
+        others = _differences(place, own)
+        if not others:
+            return place
+        words = f"The checkpoints in {place} are of a run with another"
+        words += f" {', '.join(others)}: they are left alone, this run starts anew."
+        warnings.warn(words, stacklevel=4)
+    raise AssertionError
+
+
+def _differences(folder: Path, own: _Marks) -> list[str]:
+    """Names of what differs between a folder's run and this one."""
+    try:
+        kept = read_arrays(_Marks, folder / _FILE, "marks of the checkpoints")
+    except InputError:
+        return ["version"]
+    one, other = ({**m.hashes, **m.numbers} for m in (kept, own))
+    names = sorted({*one, *other})
+    return [name for name in names if not _agree(one.get(name), other.get(name))]
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether hashes are equal, or numbers to rounding."""
+    if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+        return one is not None and one == other
+    if one.shape != other.shape:
+        return False
+    size = np.abs(other[np.isfinite(other)]).max(initial=0.0)
+    return np.allclose(one, other, _ROUNDING, _ROUNDING * size, equal_nan=True)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -1,6 +1,5 @@
 """Training from simulations to the best networks: what is built, in which order."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowinv.checks import check_at_least, check_shape, fail
+from flowinv.checks import check_at_least, fail, one_key
 from flowinv.compiling import compiled, strong
+from flowinv.data.entrance import admit_dataset, admit_simulator, probe
 from flowinv.data.simulate import simulate
+from flowinv.files import settled
+from flowinv.identity import identity
 from flowinv.losses.npe import Loss, npe_loss
+from flowinv.models.entrance import admit_estimator, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
-from flowinv.training.checkpoint import Checkpoints, fingerprint
+from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.config import TrainConfig
 from flowinv.training.engine import form_of, make_parts
 from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
@@ -88,12 +91,19 @@ def train(
         The best networks by validation loss.
 
     Raises:
-        ValueError: for a config out of range, fewer simulations than two batches, valid
-            rows outside the prior or not finite, a folder of another config, or a loss
-            that was never finite.
+        ValueError: for a config out of range, fewer simulations than two batches, what
+            the doors refuse (`admit_dataset`, `admit_simulator`, `admit_estimator`), a
+            folder of another run, or a loss that was never finite.
         Interrupted: if `should_stop` said so.
     """
+    key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
+    if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
+        data = admit_dataset(data, estimator.prior)
+        x_shape = data.x.shape[1:]
+    else:
+        x_shape = admit_simulator(data, estimator.prior)
+    admit_estimator(estimator, x_shape)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     ready = prepare(estimator, rows, num_validation)
@@ -111,8 +121,8 @@ def train(
     state = _initial(key, lambda own: form.ravel(draw(own)), optimizer, config)
     store = None
     if folder is not None:
-        count = len(rows.theta) - num_validation
-        store = Checkpoints(Path(folder), _mark(key, estimator, config, state, count))
+        marks = _marks(key, estimator, loss, config, state, data)
+        store = Checkpoints(Path(folder).expanduser(), marks)
     total = source.steps * max_epochs
     run = _driver(parts, config)
     loop = Loop(run, source.data, ready.blocks, config, total, store)
@@ -135,7 +145,6 @@ def _rows(
         held = int(np.asarray(drawn.valid[_SOLVE:]).sum())
         check_at_least("valid validation simulations", held, 2)
         return _valid(drawn, np.arange(count)), held
-    _check_rows(estimator, data)
     total = int(np.asarray(data.valid).sum())
     num_validation = max(2, round(config.validation_share * total))
     count = total - num_validation
@@ -150,19 +159,6 @@ def _rows(
     words = jax.random.key_data(jax.random.fold_in(key, _SPLIT))
     order = np.random.default_rng(np.asarray(words)).permutation(len(data.theta))
     return _valid(data, order), num_validation
-
-
-def _check_rows(estimator: Estimator, data: Dataset) -> None:
-    """Raise unless all valid rows are finite and inside the prior."""
-    check_shape("theta", data.theta.shape[1:], (estimator.prior.dim,))
-    valid = np.asarray(data.valid)
-    remedy = "Mark such rows as not valid."
-    inside = np.asarray(estimator.prior.contains(data.theta))
-    if bad := int((valid & ~inside).sum()):
-        fail("theta of valid rows", "inside the prior", f"{bad} outside", remedy)
-    axes = tuple(range(1, data.x.ndim))
-    if bad := int((valid & ~np.isfinite(data.x).all(axes)).sum()):
-        fail("x of valid rows", "to be finite", f"{bad} rows with NaN or inf", remedy)
 
 
 def _valid(data: Dataset, order: np.ndarray) -> Dataset:
@@ -215,35 +211,26 @@ def _fresh(
     return source, max_epochs
 
 
-def _mark(
+def _marks(
     key: Array,
     estimator: Estimator,
+    loss: Loss,
     config: TrainConfig,
     state: TrainState,
-    count: int,
-) -> np.ndarray:
+    data: Dataset | Simulator,
+) -> Marks:
     """What a checkpoint must share with the run that continues it."""
-    return fingerprint(
-        {
-            "config": dataclasses.asdict(config),
-            "estimator": _words(estimator, state),
-            "key": _numbers(key),
-            "rows": count,
-        }
-    )
-
-
-def _words(estimator: Estimator, state: TrainState) -> list[str]:
-    """What tells two estimators apart and is the same in every process."""
-    shapes = [str(leaf.shape) for leaf in jax.tree.leaves(state.params)]
-    flow = f"{type(estimator.flow).__name__} {estimator.flow}"
-    low, high = estimator.prior.low.tolist(), estimator.prior.high.tolist()
-    prior, scaling = f"{estimator.prior} {low} {high}", estimator.input_scaling
-    return [flow, prior, scaling, str(estimator.placed), *shapes]
-
-
-def _numbers(key: Array) -> list[int]:
-    return np.asarray(jax.random.key_data(key)).ravel().tolist()
+    shapes = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(state.params)]
+    marks: Marks = {
+        "config": identity(config)[0],
+        "key": identity(key)[0],
+        "loss": identity(loss)[0],
+        "parameters": identity(shapes)[0],
+        **estimator_marks(estimator),
+    }
+    if isinstance(data, Dataset):
+        return {**marks, "data": identity(tuple(data))[0]}
+    return {**marks, "simulator": probe(data, estimator.prior)}
 
 
 def _verdict(state: TrainState, history: dict[str, np.ndarray]) -> str:

@@ -164,11 +164,32 @@ def test_a_prior_without_description_is_not_saved(boxed, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+class Plain:
+    """A summary that no file can describe."""
+
+    def __call__(self, x):
+        return x
+
+
 def test_a_summary_without_description_is_not_saved(boxed, tmp_path):
-    estimator = dataclasses.replace(boxed.estimator, summary=lambda x: x)
+    estimator = dataclasses.replace(boxed.estimator, summary=Plain())
     with pytest.raises(ValueError, match="module fit for saving"):
         save(tmp_path / "model", Posterior(estimator, boxed.variables))
     assert not (tmp_path / "model").exists()
+
+
+def halves(x):
+    return 0.5 * x
+
+
+def test_a_summary_that_is_a_function_is_handed_in_again(tmp_path):
+    prior, flow = uniform([0.0, 1.0], [1.0, 2.0]), CINN(num_layers=1, hidden=(4,))
+    estimator = Estimator(prior, flow, None, halves, "none")
+    posterior = Posterior(estimator, estimator.skeleton((3,)))
+    save(tmp_path, posterior)
+    refused(tmp_path, r"function of the model file .* got halves\. Give it: load")
+    again = load(tmp_path, modules=[halves])
+    assert again.estimator == estimator
 
 
 class Doubled(nn.Module):
@@ -210,7 +231,7 @@ def test_modules_of_the_users_own_come_back_by_their_class(tmp_path):
     estimator = Estimator(prior, flow, Doubled(2), Total(2.0), "none")
     posterior = Posterior(estimator, estimator.skeleton((3,)))
     save(tmp_path, posterior)
-    refused(tmp_path, r"got Shift. Give the class: load\(folder, modules=\[Shift\]\)")
+    refused(tmp_path, r"got Shift. Give it: load\(folder, modules=\[Shift\]\)")
     with pytest.raises(ValueError, match=r"got Doubled\."):
         load(tmp_path, modules=[Shift])
     again = load(tmp_path, modules=[Shift, Doubled, Total])

@@ -223,7 +223,7 @@ def test_goes_through_jit_and_vmap(boxed, scans):
         ),
         (lambda p: p.log_prob(np.zeros((5, 2)), np.zeros((4, 3))), r"\(4, 'n', 'D'\)"),
         (lambda p: p.map(KEY, np.zeros(3), num_steps=0), "num_steps of at least 1"),
-        (lambda p: p.map(KEY, np.zeros(3), num_starts=0), "num_starts from 1 to 512"),
+        (lambda p: p.map(KEY, np.zeros(3), num_starts=0), "num_starts of at least 1"),
         (lambda p: p.map(KEY, np.zeros(3), num_starts=513), "num_starts from 1 to 512"),
     ],
 )

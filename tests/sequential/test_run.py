@@ -1,6 +1,7 @@
 """Rounds from start to end: lanes, traces, resume, failures, bad input."""
 
 import dataclasses
+import warnings
 
 import chex
 import jax
@@ -164,10 +165,26 @@ def test_interrupted_and_resumed_is_bitwise(
     assert seen == [2]
     assert_same(resumed.states, unbroken.states)
     assert_same(resumed.history, unbroken.history)
-    with pytest.raises(ValueError, match="to come from this config"):
-        run_rounds(
-            jax.random.key(9), estimator, simulator, X_OBS[0], config, folder=tmp_path
-        )
+
+
+def test_rounds_go_on_with_no_other_run(estimator, simulator, failing, quick, tmp_path):
+    """Another key, another observation or another simulator starts anew."""
+    method = quick("box")
+    cases = {
+        "": (KEY, simulator, X_OBS[0]),
+        "key": (jax.random.key(9), simulator, X_OBS[0]),
+        "x_obs": (KEY, simulator, X_OBS[0] + 0.1),
+        "simulator": (KEY, failing, X_OBS[0]),
+    }
+    sds = []
+    for what, (key, own, x_obs) in cases.items():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            done = run_rounds(key, estimator, own, x_obs, method, folder=tmp_path)
+        words = [str(one.message) for one in said]
+        assert not what or f"another {what}" in words[0].replace("key, ", "")
+        sds.append(done.states[0].draws.std(0).tolist())
+    assert len({tuple(sd) for sd in sds}) == len(cases)
 
 
 def test_failed_simulations_are_left_out_or_refused(estimator, failing, quick):

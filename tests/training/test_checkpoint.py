@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowinv.training.checkpoint import Checkpoints, fingerprint
+from flowinv.training.checkpoint import Checkpoints
 
 
 def tree(scale=1.0):
@@ -23,11 +23,11 @@ def tree(scale=1.0):
 
 
 def test_restores_every_leaf_bitwise(tmp_path, assert_same):
-    store = Checkpoints(tmp_path / "new" / "folder", fingerprint({"a": 1}))
+    store = Checkpoints(tmp_path / "new" / "folder", {"a": "1"})
     assert store.latest() is None
     store.save(7, tree())
     store.close()
-    again = Checkpoints(tmp_path / "new" / "folder", fingerprint({"a": 1}))
+    again = Checkpoints(tmp_path / "new" / "folder", {"a": "1"})
     assert again.latest() == 7
     restored = again.restore(jax.tree.map(jnp.zeros_like, tree()))
     assert jax.tree.structure(restored) == jax.tree.structure(tree())
@@ -39,7 +39,7 @@ def test_restores_every_leaf_bitwise(tmp_path, assert_same):
 
 
 def test_keeps_the_last_two(tmp_path):
-    store = Checkpoints(tmp_path, fingerprint({}))
+    store = Checkpoints(tmp_path, {})
     for step in (1, 2, 5):
         store.save(step, tree(step))
     assert store.latest() == 5
@@ -47,30 +47,42 @@ def test_keeps_the_last_two(tmp_path):
     np.testing.assert_array_equal(store.restore(tree())["p"], tree(5)["p"])
 
 
-def test_refuses_another_config_or_structure(tmp_path):
-    Checkpoints(tmp_path, fingerprint({"rate": 1})).save(1, tree())
-    other = Checkpoints(tmp_path, fingerprint({"rate": 2}))
-    with pytest.raises(ValueError, match="to come from this config") as error:
-        other.restore(tree())
+def test_another_run_gets_a_folder_of_its_own(tmp_path):
+    """Whatever differs is named; nothing is lost, nothing is taken for another's."""
+    folder, numbers = tmp_path / "run", np.linspace(0.0, 1.0, 8)
+    marks = {"data": "a", "simulator": numbers}
+    Checkpoints(folder, marks).save(1, tree())
+    for what, other in (
+        ("data", {**marks, "data": "b"}),
+        ("simulator", {**marks, "simulator": numbers + 1e-3}),
+        ("simulator", {**marks, "simulator": numbers[:4]}),
+        ("loss", {**marks, "loss": "c"}),
+    ):
+        with pytest.warns(UserWarning, match=f"run with another {what}: they are left"):
+            store = Checkpoints(folder, other)
+        assert store.latest() is None
+        store.save(2, tree(2.0))
+        assert Checkpoints(folder, marks).latest() == 1
+    # Another machine rounds otherwise; an earlier run of the same is found again.
+    rounded = {**marks, "simulator": np.float32(numbers) * (1 + 1e-6)}
+    assert Checkpoints(folder, rounded).latest() == 1
+    with pytest.warns(UserWarning, match="run with another data"):
+        assert Checkpoints(folder, {**marks, "data": "b"}).latest() == 2
+
+
+def test_refuses_another_structure(tmp_path):
+    Checkpoints(tmp_path, {}).save(1, tree())
+    with pytest.raises(ValueError, match="to hold 2 arrays; got") as error:
+        Checkpoints(tmp_path, {}).restore([jnp.zeros(1)] * 2)
     assert "\n" not in str(error.value)
-    same = Checkpoints(tmp_path, fingerprint({"rate": 1}))
-    with pytest.raises(ValueError, match="to hold 2 arrays; got"):
-        same.restore([jnp.zeros(1)] * 2)
 
 
 def test_a_half_written_checkpoint_is_not_there(tmp_path):
-    store = Checkpoints(tmp_path, fingerprint({}))
+    store = Checkpoints(tmp_path, {})
     store.save(1, tree())
     store.close()
     # What a kill in the middle of a write leaves: orbax writes there, then renames.
     (tmp_path / "2.orbax-checkpoint-tmp-3").mkdir()
-    again = Checkpoints(tmp_path, fingerprint({}))
+    again = Checkpoints(tmp_path, {})
     assert again.latest() == 1
     again.restore(tree())
-
-
-def test_fingerprint_depends_on_values_not_on_order():
-    one = fingerprint({"a": 1, "b": (1, 2)})
-    assert one.shape == (32,)
-    np.testing.assert_array_equal(one, fingerprint({"b": (1, 2), "a": 1}))
-    assert not np.array_equal(one, fingerprint({"a": 1, "b": (1, 3)}))

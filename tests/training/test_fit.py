@@ -1,6 +1,7 @@
 """Whole trainings of a tiny flow on a problem with a known posterior."""
 
 import dataclasses
+import warnings
 
 import chex
 import jax
@@ -10,6 +11,7 @@ import pytest
 
 from flowinv.flows import CINN
 from flowinv.losses.npe import npe_loss
+from flowinv.priors import normal
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Interrupted, train
 from flowinv.types import Dataset
@@ -91,8 +93,8 @@ def test_one_trace_for_all_chunks_and_resume_is_bitwise(
         return len(asked) == 2
 
     chex.clear_trace_counter()
-    # jax traces the loss once for the step and once for validation.
-    traced = chex.assert_max_traces(npe_loss, n=2)
+    # jax traces the loss once for the step and once for validation, in both runs.
+    traced = chex.assert_max_traces(npe_loss, n=4)
     with pytest.raises(Interrupted):
         train(
             KEY,
@@ -106,7 +108,13 @@ def test_one_trace_for_all_chunks_and_resume_is_bitwise(
     assert len(asked) == 2
     seen = []
     resumed = train(
-        KEY, estimator, data, settings, folder=tmp_path, progress=seen.append
+        KEY,
+        estimator,
+        data,
+        settings,
+        loss=traced,
+        folder=tmp_path,
+        progress=seen.append,
     )
     assert seen[0].step == 18 * 12  # where it stopped, losses included
     assert np.isfinite(seen[0].validation_loss)
@@ -117,24 +125,46 @@ def test_one_trace_for_all_chunks_and_resume_is_bitwise(
         np.testing.assert_array_equal(resumed.history[name], values)
     assert resumed.message == fit.message
     # Finished: nothing is left to do, and the answer is the same.
-    again = train(KEY, estimator, data, settings, folder=tmp_path)
+    again = train(KEY, estimator, data, settings, loss=traced, folder=tmp_path)
     assert_same(again.state, fit.state)
 
 
-def test_checkpoints_of_other_settings_are_refused(estimator, data, settings, tmp_path):
+def test_a_checkpoint_is_taken_for_no_other_run(estimator, data, settings, tmp_path):
+    """Key, config, network, loss, prior, summary, data: each gives its own fit."""
     short = dataclasses.replace(settings, max_epochs=1)
-    train(KEY, estimator, data, short, folder=tmp_path)
     wider = dataclasses.replace(
         estimator, flow=CINN(num_layers=2, hidden=(9,), head_hidden=(16,))
     )
-    others = [
-        (KEY, estimator, dataclasses.replace(short, learning_rate=2e-2)),
-        (jax.random.key(2), estimator, short),
-        (KEY, wider, short),
-    ]
-    for key, own, config in others:
-        with pytest.raises(ValueError, match="to come from this config"):
-            train(key, own, data, config, folder=tmp_path)
+    summed = dataclasses.replace(estimator, summary=lambda x: x[..., :2])
+    moved = dataclasses.replace(estimator, prior=normal([0, 0.1], [1, 1]))
+    flipped = data._replace(x=data.x[::-1])
+
+    def scaled(*arguments):
+        return 2 * npe_loss(*arguments)
+
+    cases = {
+        "": (KEY, estimator, data, short, npe_loss),
+        "config": (KEY, estimator, data, replace_rate(short), npe_loss),
+        "key": (jax.random.key(2), estimator, data, short, npe_loss),
+        "flow": (KEY, wider, data, short, npe_loss),
+        "summary": (KEY, summed, data, short, npe_loss),
+        "prior": (KEY, moved, data, short, npe_loss),
+        "data": (KEY, estimator, flipped, short, npe_loss),
+        "loss": (KEY, estimator, data, short, scaled),
+    }
+    losses = []
+    for what, (key, own, rows, config, loss) in cases.items():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            fit = train(key, own, rows, config, loss=loss, folder=tmp_path / "run")
+        words = [str(one.message) for one in said]
+        assert not what or what in words[0].split(":")[0]
+        losses.append(float(fit.history["validation_loss"][0]))
+    assert len(set(losses)) == len(cases)
+
+
+def replace_rate(config):
+    return dataclasses.replace(config, learning_rate=2e-2)
 
 
 def test_first_member_of_an_ensemble_is_the_single_network(

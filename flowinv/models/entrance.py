@@ -1,0 +1,114 @@
+"""The door for estimators: what cannot be trained or saved is said first."""
+
+import json
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flowinv.checks import InputError, check_known, fail, one_line
+from flowinv.data.entrance import admit_prior
+from flowinv.data.standardise import SCALINGS
+from flowinv.flows.base import ConditionalFlow
+from flowinv.identity import identity
+from flowinv.models.estimator import Estimator
+from flowinv.models.registry import describe
+from flowinv.priors.config import prior_from_config
+
+__all__ = ["admit_estimator", "estimator_marks"]
+
+
+def admit_estimator(estimator: Any, x_shape: tuple[int, ...]) -> None:
+    """Check every part of an estimator against one x, traced only.
+
+    Args:
+        estimator: what is to be trained.
+        x_shape: shape of one observation.
+
+    Raises:
+        ValueError: a part of another kind, one that no model file can describe, a
+            summary or an embedding that does not map this x to a vector, or that
+            needs more than parameters (batch statistics, random numbers).
+    """
+    if not isinstance(estimator, Estimator):
+        fail("estimator", "to be a flowinv.Estimator", f"{estimator!r:.60}")
+    admit_prior(estimator.prior)
+    if not isinstance(estimator.flow, ConditionalFlow):
+        remedy = "Take one of flowinv.flows."
+        fail("flow", "to be a flow of flowinv", f"{estimator.flow!r:.60}", remedy)
+    check_known("input scaling", estimator.input_scaling, SCALINGS)
+    _check_saving(estimator)
+    x = jax.ShapeDtypeStruct((2, *x_shape), jnp.float32)
+    if estimator.summary is not None:
+        _check_summary(estimator.summary, x)
+    if estimator.embedding is not None:
+        _check_embedding(estimator.embedding, x)
+
+
+def _check_saving(estimator: Estimator) -> None:
+    """Describe and rebuild now what `save` and `load` will."""
+    text = json.dumps(estimator.prior.to_config())
+    if prior_from_config(json.loads(text)) != estimator.prior:
+        remedy = "Use a distribution with plain arguments."
+        fail("prior", "that reads back from its description", estimator.prior, remedy)
+    for name in ("flow", "embedding", "summary"):
+        part = getattr(estimator, name)
+        try:
+            describe(part)
+            hash(part)
+        except (InputError, TypeError) as error:
+            remedy = "Make it a frozen dataclass or linen module of numbers and tuples."
+            words = f"{type(part).__name__} ({one_line(error)})"
+            fail(name, "with fields that a model file can hold", words, remedy)
+
+
+def _check_summary(summary: Any, x: jax.ShapeDtypeStruct) -> None:
+    if not callable(summary):
+        fail("summary", "to be a function of x", f"{summary!r:.60}")
+    try:
+        got = jax.eval_shape(summary, x)
+    except InputError:
+        raise
+    except Exception as error:
+        fail("summary", f"to read x of shape {x.shape}", one_line(error))
+    _check_vector("summary", got, x, most=2)
+
+
+def _check_embedding(embedding: Any, x: jax.ShapeDtypeStruct) -> None:
+    if not isinstance(embedding, nn.Module):
+        got = repr(embedding)[:60]
+        remedy = "Wrap it in one; a class has to be called first."
+        fail("embedding", "to be a flax.linen module", got, remedy)
+    try:
+        variables = jax.eval_shape(embedding.init, jax.random.key(0), x)
+        extra = sorted(set(variables) - {"params"})
+        if extra:
+            remedy = "Use LayerNorm or GroupNorm in place of BatchNorm."
+            fail("embedding", "of parameters alone", f"also {', '.join(extra)}", remedy)
+        got = jax.eval_shape(embedding.apply, variables, x)
+    except InputError:
+        raise
+    except Exception as error:
+        words = one_line(error)
+        remedy = "Dropout has no place here: give deterministic=True."
+        remedy = remedy if "rng" in words.lower() else ""
+        fail("embedding", f"to read x of shape {x.shape}", words, remedy)
+    _check_vector("embedding", got, x)
+
+
+def _check_vector(what: str, got: Any, x: jax.ShapeDtypeStruct, most: int = 8) -> None:
+    """One vector for each x, `[2, C]` for two; an embedding's is flattened."""
+    shape = getattr(got, "shape", None)
+    good = shape is not None and 2 <= len(shape) <= most and shape[0] == x.shape[0]
+    if not good or 0 in shape:
+        found = type(got).__name__ if shape is None else shape
+        expected = f"to give one vector each for x of shape {x.shape}: (2, C)"
+        fail(what, expected, found)
+
+
+def estimator_marks(estimator: Estimator) -> dict[str, str]:
+    """What tells an estimator from another one, in every process, by part."""
+    parts = ("flow", "embedding", "summary", "input_scaling", "placed")
+    marks = {name: identity(getattr(estimator, name))[0] for name in parts}
+    return {"prior": identity(estimator.prior.to_config())[0], **marks}
