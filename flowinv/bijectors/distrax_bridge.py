@@ -3,6 +3,7 @@
 distrax costs seconds to import, so it loads when a function here is called.
 """
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from jax import Array
@@ -16,17 +17,30 @@ __all__ = ["from_distrax", "to_distrax"]
 
 
 def to_distrax(bijector: Bijector) -> "distrax.Bijector":
-    """Return a real `distrax.Bijector` on vectors that computes the same numbers."""
+    """Return a real `distrax.Bijector` on vectors that computes the same numbers.
+
+    It is a pytree; its arrays are leaves where those of `bijector` are.
+    """
+    return _wrapped_class()(bijector)
+
+
+@functools.cache
+def _wrapped_class() -> Any:
+    """One class for all: a pytree's structure compares by class."""
     import distrax
 
     class Wrapped(distrax.Bijector):
+        def __init__(self, bijector: Bijector) -> None:
+            super().__init__(event_ndims_in=1)
+            self._inner = bijector
+
         def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-            return bijector.forward_and_log_det(x)
+            return self._inner.forward_and_log_det(x)
 
         def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-            return bijector.inverse_and_log_det(y)
+            return self._inner.inverse_and_log_det(y)
 
-    return Wrapped(event_ndims_in=1)
+    return Wrapped
 
 
 def from_distrax(bijector: Any) -> Bijector:

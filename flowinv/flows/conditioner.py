@@ -66,21 +66,31 @@ class Conditioner(nn.Module):
         num_context = sum(part.shape[-1] for part in contexts)
         scale = (1.0 / max(num_context + self.num_inputs, 1)) ** 0.5
         init = nn.initializers.normal(scale)
-        product = self.param("bias", nn.initializers.zeros, (layers * width,))
+        product = self.param(
+            "bias", nn.initializers.zeros, (layers * width,), jnp.float32
+        )
         for i, part in enumerate(contexts):
             shape = (part.shape[-1], layers * width)
-            product = part @ self.param(f"context_{i}", init, shape) + product
+            product = (
+                part @ self.param(f"context_{i}", init, shape, jnp.float32) + product
+            )
         product = product.reshape(*product.shape[:-1], layers, width)
-        inputs = self.param("inputs", init, (layers, self.num_inputs, width))
+        inputs = self.param(
+            "inputs", init, (layers, self.num_inputs, width), jnp.float32
+        )
         sizes = (*self.hidden, self.num_outputs)
         kernels, biases = [], []
         for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
             last = i == len(sizes) - 2
             start = nn.initializers.normal((2.0 / fan_in) ** 0.5)
             start = nn.initializers.zeros if last else start
-            kernels.append(self.param(f"kernel_{i}", start, (layers, fan_in, fan_out)))
+            kernels.append(
+                self.param(f"kernel_{i}", start, (layers, fan_in, fan_out), jnp.float32)
+            )
             zeros = nn.initializers.zeros
-            biases.append(self.param(f"bias_{i}", zeros, (layers, fan_out)))
+            biases.append(
+                self.param(f"bias_{i}", zeros, (layers, fan_out), jnp.float32)
+            )
         if self.masks is not None:
             inputs = inputs * self.masks[0]
             pairs = zip(kernels, self.masks[1:], strict=True)

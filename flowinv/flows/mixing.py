@@ -1,6 +1,7 @@
 """Parameters of the optional linear maps between layers."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax import Array
 
 from flowinv.bijectors.lu import LULinear
@@ -29,7 +30,7 @@ class Mixing(nn.Module):
 
         def zeros(name: str, *shape: int) -> Array:
             shape = (self.num_layers, *shape)
-            return self.param(name, nn.initializers.zeros, shape)
+            return self.param(name, nn.initializers.zeros, shape, jnp.float32)
 
         lower, upper = (zeros(n, self.dim, self.dim) for n in ("lower", "upper"))
         return (LULinear(lower, upper, zeros("log_diagonal", self.dim)),)

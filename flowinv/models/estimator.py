@@ -142,7 +142,7 @@ class Estimator:
             rows: simulations; summaries are scaled by the training rows.
             box: box that the network lives in.
         """
-        summary = jnp.zeros(0), jnp.ones(0)
+        summary = jnp.zeros(0, jnp.float32), jnp.ones(0, jnp.float32)
         if self.summary is not None:
             summary = _moments(self.summary(rows.x), rows.train)
         frozen = Frozen(statistics, summary, None, box)
@@ -170,7 +170,7 @@ class Estimator:
         inputs = standardise(frozen.statistics, x, self.input_scaling)
         event = frozen.statistics.shift.ndim
         batch = inputs.shape[: inputs.ndim - event]
-        known = [jnp.zeros((*batch, 0))]
+        known = [jnp.zeros((*batch, 0), jnp.float32)]
         if self.summary is not None:
             known.append(self._summaries(frozen, x))
         if frozen.placing is not None:
@@ -179,7 +179,7 @@ class Estimator:
             known += place(prior, frozen.placing, regressors)
             known.append(edge_distances(prior, frozen.placing, regressors))
         if self.embedding is None and self.summary is not None:
-            inputs = jnp.zeros((*batch, 0))
+            inputs = jnp.zeros((*batch, 0), jnp.float32)
         return Features(inputs, jnp.concatenate(known, -1))
 
     def placed_of(self, features: Features) -> Placed | None:
@@ -239,14 +239,14 @@ class Estimator:
             num_members: networks of the ensemble.
             is_cut: the network lives in a box of the latent (here all of it).
         """
-        zeros, dim = jnp.zeros(x_shape), self.prior.dim
+        zeros, dim = jnp.zeros(x_shape, jnp.float32), self.prior.dim
         statistics = Statistics(zeros, zeros + 1.0, zeros, zeros + 1.0)
         size = 0 if self.summary is None else self.summary(zeros + 1.0).shape[-1]
-        summary = jnp.zeros(size), jnp.ones(size)
+        summary = jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         frozen = Frozen(statistics, summary, None, whole_box(dim) if is_cut else None)
         if self.placed:
             terms = regression_terms(self._regressors(frozen, zeros + 1.0)).shape[-1]
-            kernel, bias = jnp.zeros((terms, dim)), jnp.zeros(dim)
+            kernel, bias = (jnp.zeros(s, jnp.float32) for s in ((terms, dim), dim))
             frozen = frozen._replace(placing=Ridge(kernel, bias, kernel, bias))
         params = self.draw(jax.random.key(0), frozen)
         if num_members > 1:

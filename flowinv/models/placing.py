@@ -65,7 +65,7 @@ def place(prior: AnyPrior, ridge: Ridge, features: Array) -> Placed:
     sd = jnp.where(prior.flat, _without_prior(sd), sd)
     margin = 1.0 - EDGE_MARGIN * jnp.minimum(sd, 1.0)
     # One stack of three: the compiled program holds the transport once.
-    ranks = jnp.asarray([0.1587, 0.5, 0.8413]).reshape(3, *[1] * mean.ndim)
+    ranks = jnp.asarray([0.1587, 0.5, 0.8413], mean.dtype).reshape(3, *[1] * mean.ndim)
     quantiles = jnp.clip(cut_normal_quantile(mean, sd, ranks), -margin, margin)
     bounded = prior.bounded
     # Unbounded parameters are in z already: 0 stands in for them.

@@ -222,7 +222,7 @@ def _density(estimator: Estimator) -> Any:
     def run(variables: Variables, theta: Array, x: Array) -> Array:
         prior = estimator.prior_of(variables.frozen)
         inside = prior.contains(theta)
-        middle = prior.from_latent(jnp.zeros(prior.dim))
+        middle = prior.from_latent(jnp.zeros(prior.dim, jnp.float32))
         safe = jnp.where(inside[..., None], theta, middle)
         z, log_det = prior.to_latent_and_log_det(safe)
         log_q = latent_log_prob(estimator, variables, z, x)

@@ -119,7 +119,7 @@ def _ridge(rows: _Rows, targets: Array, gram: Array) -> Array:
     Held-out rows choose each column's penalty.
     """
     design, train, held = rows
-    ridge = jnp.ones(design.shape[1]).at[-1].set(0.0)
+    ridge = jnp.ones(design.shape[1], design.dtype).at[-1].set(0.0)
     fitted = design * train[:, None]
     moment = jnp.matmul(fitted.T, targets, precision="highest") / train.sum()
 
@@ -128,7 +128,7 @@ def _ridge(rows: _Rows, targets: Array, gram: Array) -> Array:
         error = targets - jnp.matmul(design, kernel, precision="highest")
         return kernel, (held[:, None] * error**2).sum(0)
 
-    kernels, scores = jax.lax.map(solve, jnp.asarray(PENALTIES))
+    kernels, scores = jax.lax.map(solve, jnp.asarray(PENALTIES, design.dtype))
     scores = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
     best = jnp.argmin(scores, 0)
     return jnp.take_along_axis(kernels, best[None, None], 0)[0]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import fail
+from flowinv.checks import fail, finite_float32
 
 __all__ = ["ProfileMoments", "profile_moments"]
 
@@ -37,7 +37,7 @@ def profile_moments(
     Raises:
         ValueError: if the length of x is no multiple of `num_profiles`.
     """
-    x = jnp.asarray(x)
+    x = jnp.asarray(finite_float32("x", x))
     if x.shape[-1] % num_profiles:
         fail("x", f"as {num_profiles} profiles of equal length", x.shape)
     profile = x.reshape(*x.shape[:-1], num_profiles, x.shape[-1] // num_profiles)

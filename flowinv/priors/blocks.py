@@ -60,6 +60,10 @@ class Block(Protocol):
         """True where theta lies in the closed support, shape `[...]`."""
         ...
 
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of about the middle 95 % of each parameter, float64 `[d]` each."""
+        ...
+
     def to_config(self) -> dict[str, Any]:
         """JSON-able description."""
         ...
@@ -71,6 +75,10 @@ class BoxBlock:
     kind: str
     low: np.ndarray
     high: np.ndarray
+
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of about the middle 95 % of each parameter: here, of all of it."""
+        return self.low, self.high
 
     def latent_log_prob(self, z: Array) -> Array:
         """Log N(z; 0, I), shape `[...]`."""
@@ -229,6 +237,10 @@ class Normal(BoxBlock):
         z, log_det = self.to_latent_and_log_det(theta)
         return log_normal_density(z).sum(-1) + log_det
 
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two sds to either side."""
+        return self.loc - 2.0 * self.scale, self.loc + 2.0 * self.scale
+
     def to_config(self) -> dict[str, Any]:
         """Location, scale and finite edges as lists; None stands for infinity."""
         edges = {"low": self.low, "high": self.high}
@@ -284,6 +296,12 @@ class LogNormal(BoxBlock):
         z, log_det = self.to_latent_and_log_det(inside)
         value = log_normal_density(z).sum(-1) + log_det
         return jnp.where(jnp.all(theta > 0, -1), value, -jnp.inf)
+
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two sds of the logarithm to either side."""
+        with np.errstate(over="ignore"):
+            ends = (np.exp(self.loc + side * self.scale) for side in (-2.0, 2.0))
+            return tuple(ends)
 
     def to_config(self) -> dict[str, Any]:
         """Location and scale of log theta as lists."""

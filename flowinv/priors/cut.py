@@ -62,7 +62,7 @@ class Box(NamedTuple):
 
 def whole_box(dim: int) -> Box:
     """The box that cuts nothing."""
-    return Box(jnp.full(dim, -WHOLE), jnp.full(dim, WHOLE))
+    return Box(*(jnp.full(dim, edge, jnp.float32) for edge in (-WHOLE, WHOLE)))
 
 
 def check_cuttable(prior: Prior) -> None:
@@ -96,7 +96,7 @@ class CutPrior:
 
     def sample_latent(self, key: Array, num_samples: int) -> Array:
         """Draw w of cut-prior draws, `[num_samples, D]`: N(0, I)."""
-        return jax.random.normal(key, (num_samples, self.dim))
+        return jax.random.normal(key, (num_samples, self.dim), jnp.float32)
 
     def from_latent(self, w: ArrayLike) -> Array:
         """Map any finite w `[..., D]` to a theta inside the box."""

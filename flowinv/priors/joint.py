@@ -14,6 +14,7 @@ from flowinv.checks import fail
 from flowinv.priors.blocks import Block
 from flowinv.priors.config import block_from_config
 from flowinv.priors.latent import Prior
+from flowinv.priors.trust import check_fallback
 
 if TYPE_CHECKING:
     from numpyro.distributions import Distribution
@@ -115,6 +116,10 @@ def mixed(
         (block_from_config(entry, [names[c] for c in columns]), columns)
         for entry, columns in _merge(entries)
     ]
+    for block, columns in blocks:
+        if block.kind == "unconstrained":
+            labels = ", ".join(repr(names[c]) for c in columns)
+            check_fallback(block, labels, block_from_config)
     return Prior(blocks, names, default_units if units is None else units)
 
 

@@ -18,7 +18,8 @@ from jax.typing import ArrayLike
 
 from flowinv.checks import check_last_axis, fail
 from flowinv.priors.blocks import Block, BoxBlock, Normal, Uniform, clip_inside
-from flowinv.priors.normal import as_floating, inner_edges
+from flowinv.priors.normal import as_floating
+from flowinv.priors.trust import check_resolution
 
 __all__ = ["Prior", "normal", "uniform"]
 
@@ -85,7 +86,9 @@ class Prior:
         ]
         self.names = _check_labels("names", names, self.dim, unique=True)
         self.units = _check_labels("units", units, self.dim, unique=False)
-        _check_width(self.names, self.low, self.high)
+        spreads = zip(*(b.spread() for b, _ in self._blocks), strict=True)
+        ends = [np.concatenate(parts)[self._order_or_all] for parts in spreads]
+        check_resolution(self.names, *ends)
 
     @functools.partial(jax.jit, static_argnums=(0, 2))
     def sample(self, key: Array, num_samples: int) -> Array:
@@ -203,11 +206,7 @@ class Prior:
         return low, np.where(self.bounded, self.high, 1.0).astype(np.float32)
 
     def to_config(self) -> dict[str, Any]:
-        """Description that JSON can hold; `prior_from_config` reads it.
-
-        Raises:
-            ValueError: a block was built from a distribution that JSON cannot hold.
-        """
+        """Description that JSON can hold; `prior_from_config` reads it."""
         blocks = [{**b.to_config(), "columns": list(c)} for b, c in self._blocks]
         return {"names": list(self.names), "units": list(self.units), "blocks": blocks}
 
@@ -230,11 +229,8 @@ class Prior:
         return self._blocks
 
     @functools.cached_property
-    def _identity(self) -> str | int:
-        try:
-            return json.dumps(self.to_config(), sort_keys=True)
-        except ValueError:
-            return id(self)
+    def _identity(self) -> str:
+        return json.dumps(self.to_config(), sort_keys=True)
 
     @property
     def _order_or_all(self) -> np.ndarray | slice:
@@ -343,16 +339,3 @@ def _check_labels(
     if unique and (len(set(labels)) != dim or "" in labels):
         fail(what, "to be distinct and not empty", list(labels))
     return labels
-
-
-def _check_width(names: Sequence[str], low: np.ndarray, high: np.ndarray) -> None:
-    """Raise where a support holds no float32 strictly inside it."""
-    inside = inner_edges(low, high, np.dtype(np.float32))
-    for name, a, b, x, y in zip(names, low, high, *inside, strict=True):
-        if not x < y:
-            fail(
-                f"prior of {name!r}",
-                "wide enough for float32",
-                f"low={a!r}, high={b!r}",
-                "Shift or rescale the parameter.",
-            )

@@ -82,6 +82,16 @@ class Tabulated(BoxBlock):
         value = self._family.log_density(jnp, self._distances(theta), constants)
         return (value - jnp.asarray(self._log_size, theta.dtype)).sum(-1)
 
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Theta at two sds of the latent to either side."""
+        table, ends = self._table, []
+        for side in (-2.0, 2.0):
+            rows = zip(table.scores, table.knots, strict=True)
+            s = np.array([np.interp(side, score, knot) for score, knot in rows])
+            distances = _distances_at(self._family.coordinate, s + self._middle)
+            ends.append(self._first + self._second * distances[0])
+        return np.minimum(*ends), np.maximum(*ends)
+
     def to_config(self) -> dict[str, Any]:
         """Place, stretch and shape as lists."""
         return {

@@ -68,7 +68,10 @@ class Unconstrained:
             )
         self.low, self.high = _hull(distribution.support, size)
         if shift is None or scale is None:
-            draws = distribution.sample(jax.random.key(0), (_NUM_CALIBRATION,))
+            try:
+                draws = distribution.sample(jax.random.key(0), (_NUM_CALIBRATION,))
+            except NotImplementedError:
+                fail("prior", "with draws (a proper distribution)", name)
             flat = np.asarray(self._transform.inv(draws), np.float64)
             flat = flat.reshape(_NUM_CALIBRATION, size)
             # Quartiles: heavy tails have no sd. 1.349 is a normal's range between them.
@@ -123,6 +126,12 @@ class Unconstrained:
             "scale": self.scale.tolist(),
         }
 
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Theta at two sds of the latent to either side, in float32."""
+        z = jnp.asarray([[-2.0], [2.0]], jnp.float32) * jnp.ones(len(self.shift))
+        ends = np.asarray(self.from_latent_and_log_det(z)[0], np.float64)
+        return ends.min(0), ends.max(0)
+
     def _event(self, value: Array) -> Array:
         return value[..., 0] if self._scalar else value
 
@@ -145,31 +154,40 @@ def _hull(support: Any, size: int) -> tuple[np.ndarray, np.ndarray]:  # noqa: AN
     )
 
 
+# Arguments that numpyro keeps under another name, and those that restate others.
+_ALIASES = {"base_distribution": "base_dist"}
+_RESTATED = ("self", "validate_args", "domain", "args", "kwargs")
+
+
 def describe(distribution: "Distribution") -> dict[str, Any]:
     """Class and arguments of a numpyro distribution as JSON, nested where needed.
 
     Raises:
-        ValueError: an argument that is neither numbers nor a distribution.
+        ValueError: an argument that is neither numbers nor a distribution or transform.
     """
-    from numpyro.distributions import Distribution
-
     kind = type(distribution)
     arguments = {}
     for name in inspect.signature(kind.__init__).parameters:
-        if name in ("self", "validate_args"):
+        if name in _RESTATED:
             continue
-        value = getattr(distribution, name, None)
-        if isinstance(value, Distribution):
-            arguments[name] = describe(value)
-        elif _is_numeric(value):
-            arguments[name] = np.asarray(value).tolist()
-        elif value is not None:
-            fail(
-                "prior",
-                "that JSON can hold, a numpyro distribution of numbers",
-                f"{kind.__name__} with {name}={type(value).__name__}",
-            )
+        value = getattr(distribution, _ALIASES.get(name, name), None)
+        if value is not None:
+            arguments[name] = _described(value, f"{kind.__name__} with {name}")
     return {"class": kind.__name__, "arguments": arguments}
+
+
+def _described(value: Any, where: str) -> Any:
+    from numpyro.distributions import Distribution
+    from numpyro.distributions.transforms import Transform
+
+    if isinstance(value, (Distribution, Transform)):
+        return describe(value)
+    if _is_numeric(value):
+        return np.asarray(value).tolist()
+    if isinstance(value, (list, tuple)):
+        return [_described(item, where) for item in value]
+    expected = "that JSON can hold, a numpyro distribution of numbers"
+    return fail("prior", expected, f"{where}={type(value).__name__}")
 
 
 def _is_numeric(value: object) -> bool:
@@ -186,21 +204,32 @@ def rebuild(description: dict[str, Any]) -> "Distribution":
     Raises:
         ValueError: an unknown class name.
     """
-    import numpyro.distributions as distributions
+    from numpyro import distributions
+    from numpyro.distributions import transforms
 
-    known = set(distributions.__all__) | {
-        name
-        for name in dir(distributions)
-        if isinstance(getattr(distributions, name), type)
-        and issubclass(getattr(distributions, name), distributions.Distribution)
+    known = {
+        name: kind
+        for room in (transforms, distributions)
+        for name, kind in vars(room).items()
+        if isinstance(kind, type)
+        and issubclass(kind, (distributions.Distribution, transforms.Transform))
     }
     check_known("prior distribution", str(description.get("class")), known)
-    arguments = {}
-    for name, value in description["arguments"].items():
-        if isinstance(value, dict):
-            arguments[name] = rebuild(value)
-        elif name in ("batch_shape", "reinterpreted_batch_ndims", "event_dim"):
-            arguments[name] = tuple(value) if isinstance(value, list) else value
-        else:
-            arguments[name] = jnp.asarray(value, jnp.result_type(float))
-    return getattr(distributions, description["class"])(**arguments)
+    arguments = {n: _rebuilt(n, v) for n, v in description["arguments"].items()}
+    return known[description["class"]](**arguments)
+
+
+def _rebuilt(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return rebuild(value)
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [_rebuilt(name, item) for item in value]
+    if name.endswith("_shape"):
+        return tuple(value)
+    if isinstance(value, (bool, int)):
+        return value  # a number of steps or of axes
+    return jnp.asarray(value, None if _is_whole(value) else jnp.result_type(float))
+
+
+def _is_whole(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "bi"

@@ -49,6 +49,11 @@ class MultivariateNormal(BoxBlock):
         z, log_det = self.to_latent_and_log_det(theta)
         return log_normal_density(z).sum(-1) + log_det
 
+    def spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two sds to either side."""
+        sd = np.linalg.norm(self.scale_tril, axis=1)
+        return self.loc - 2.0 * sd, self.loc + 2.0 * sd
+
     def to_config(self) -> dict[str, Any]:
         """Mean and Cholesky factor as lists."""
         return {

@@ -89,7 +89,9 @@ def next_box(
     cut = CutPrior(prior, box)
     scaled = cut.to_scaled(theta)
     tail = 0.5 * epsilon / scaled.shape[-1]
-    low, high = jnp.quantile(scaled, jnp.asarray([tail, 1.0 - tail]), axis=0)
+    low, high = jnp.quantile(
+        scaled, jnp.asarray([tail, 1.0 - tail], scaled.dtype), axis=0
+    )
     pad = margin * jnp.maximum(high - low, LEAST_WIDTH)
     # The prior's own faces are no cuts.
     rim_low = jnp.where(box.low > -WHOLE, (scaled < 2.0 * RIM - 1.0).mean(0), 0.0)

@@ -208,16 +208,16 @@ class Plan:
         if members > 1:
             params = jax.tree.map(lambda leaf: jnp.stack([leaf] * members), params)
         return RoundsState(
-            theta=jnp.zeros((count, dim)),
-            z=jnp.zeros((count, dim)),
-            x=jnp.zeros((count, *x_shape)),
+            theta=jnp.zeros((count, dim), jnp.float32),
+            z=jnp.zeros((count, dim), jnp.float32),
+            x=jnp.zeros((count, *x_shape), jnp.float32),
             valid=jnp.zeros(count, bool),
             round=jnp.full(count, EMPTY, jnp.int32),
             log_proposal=jnp.full(count, jnp.nan, jnp.float32),
             region=region,
             index=first,
             variables=Variables(params, frozen, members),
-            draws=estimator.prior.sample(key, num_draws),
+            draws=estimator.prior.sample(key, num_draws).astype(jnp.float32),
             key=key,
             stopped=jnp.asarray(False),
         )

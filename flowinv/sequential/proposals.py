@@ -35,7 +35,7 @@ KS_LIMIT = 3.28
 def from_prior(plan: Plan, key: Array) -> Proposal:
     """Draw from the prior itself, of whatever kind."""
     prior = plan.estimator.prior
-    theta = prior.sample(key, plan.method.num_simulations)
+    theta = prior.sample(key, plan.method.num_simulations).astype(jnp.float32)
     return Proposal(theta, prior.log_prob(theta))
 
 
@@ -43,7 +43,7 @@ def prior_distance(plan: Plan, theta: Array) -> Array:
     """`normality` of rows that came from the prior; 0 for a fallback's latent."""
     prior = plan.estimator.prior
     if not prior.has_normal_latent:
-        return jnp.zeros(())
+        return jnp.zeros((), jnp.float32)
     return normality(prior.to_latent(theta))
 
 
@@ -77,7 +77,7 @@ def posterior_distance(
     """`normality` of rows that came from the last posterior; 0 for an ensemble."""
     estimator, variables = plan.estimator, state.variables
     if variables.num_members > 1:
-        return jnp.zeros(())
+        return jnp.zeros((), jnp.float32)
     w = estimator.prior_of(variables.frozen).to_latent(theta)
     features = estimator.features(variables.frozen, x_obs[None])
     base, _ = estimator.apply_flow("inverse_and_log_det", variables.params, w, features)
@@ -88,6 +88,6 @@ def normality(base: Array) -> Array:
     """sqrt(N) times the largest KS statistic of the columns against N(0, 1)."""
     count = len(base)
     levels = jnp.sort(ndtr(base), 0)
-    steps = (jnp.arange(count) / count)[:, None]
+    steps = (jnp.arange(count, dtype=base.dtype) / count)[:, None]
     gap = jnp.maximum(levels - steps, steps + 1.0 / count - levels)
     return math.sqrt(count) * gap.max()

@@ -87,7 +87,7 @@ def partial_source(rows: Batch, count: Array, batch_size: int, steps: int) -> So
 
     def epoch(data: Batch, key: Array) -> Array:
         del data
-        draw = jax.random.uniform(key, (size,))
+        draw = jax.random.uniform(key, (size,), jnp.float32)
         return jnp.argsort(jnp.where(jnp.arange(size) < count, draw, jnp.inf))
 
     def batch(data: Batch, order: Array, key: Array, position: Array) -> Batch:

@@ -331,7 +331,9 @@ def _observations(x_obs: ArrayLike, shape: tuple[int, ...]) -> Array:
 def _lane_keys(key: Array, num_lanes: int) -> Array:
     if not isinstance(key, jax.Array) or key.ndim == 0 or key.dtype == np.uint32:
         key = one_key(key)
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_lanes))
+        return jax.vmap(jax.random.fold_in, (None, 0))(
+            key, jnp.arange(num_lanes, dtype=jnp.int32)
+        )
     if key.shape != (num_lanes,):
         fail("keys", f"one for each of {num_lanes} lanes", key.shape)
     return key

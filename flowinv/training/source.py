@@ -78,7 +78,7 @@ def fresh_source(
 
     def epoch(data: Frozen, key: Array) -> Array:
         del data, key
-        return jnp.zeros(())
+        return jnp.zeros((), jnp.float32)
 
     def batch(data: Frozen, shared: Array, key: Array, position: Array) -> Batch:
         del shared, position

@@ -19,6 +19,7 @@ from flowinv.flows import (
     SplineCouplingFlow,
 )
 from flowinv.flows.base import standard_normal_log_prob
+from flowinv.types import Placed
 
 ROWS = 64
 FLOWS = [CINN, SplineCouplingFlow, AffineAutoregressiveFlow, SplineAutoregressiveFlow]
@@ -88,6 +89,46 @@ def test_a_users_own_map_makes_a_flow():
         np.testing.assert_allclose(back, z, atol=1e-4)
         # Shifts move no volume: the head's constant scale is all there is.
         np.testing.assert_allclose(log_det, log_det[0], rtol=1e-5)
+
+
+@EACH
+def test_the_distribution_is_a_pytree(kind):
+    """It leaves jit, enters another one, is mapped, and has gradients."""
+    flow, z, context = small(kind), normals(8, 2), normals(8, 3)
+    variables = variables_of(flow, z, context, 0.1)
+    make = jax.jit(lambda v, c: flow.apply(v, c, method="distribution"))
+    expected = jax.jit(flow.apply)(variables, z, context)
+    found = make(variables, context)
+    np.testing.assert_allclose(found.log_prob(z), expected, rtol=1e-4, atol=1e-4)
+    inside = jax.jit(lambda d, z: d.log_prob(z))(found, z)
+    np.testing.assert_allclose(inside, expected, rtol=1e-4, atol=1e-4)
+    each = jax.vmap(make, (None, 0))(variables, context)
+    mapped = jax.vmap(lambda d, z: d.log_prob(z))(each, z)
+    np.testing.assert_allclose(mapped, expected, rtol=1e-4, atol=1e-4)
+    gradient = jax.grad(lambda v: make(v, context).log_prob(z).sum())(variables)
+    chex.assert_tree_all_finite(gradient)
+
+
+@EACH
+def test_z_context_and_place_broadcast(kind):
+    flow, z, context = small(kind), normals(8, 2), normals(8, 3)
+    variables = variables_of(flow, z, context, 0.1)
+    for one, many in (
+        ((z[0], context), (np.tile(z[:1], (8, 1)), context)),
+        ((z, context[0]), (z, np.tile(context[:1], (8, 1)))),
+        ((z[:, None], context[None, :4]), None),
+        ((np.ones((8, 2), np.int32), context), (np.ones((8, 2), np.float32), context)),
+    ):
+        got = flow.apply(variables, *one)
+        if many is None:
+            many = (np.repeat(z, 4, 0), np.tile(context[:4], (8, 1)))
+            got = got.reshape(-1)
+        expected = flow.apply(variables, *many)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    placed = Placed(normals(5, 1, 2), 0.1 * normals(5, 1, 2))
+    forward = flow.apply(variables, z, context, placed, method="forward_and_log_det")
+    assert forward[0].shape == (5, 8, 2)
+    assert forward[1].shape == (5, 8)
 
 
 @EACH

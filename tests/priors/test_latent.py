@@ -70,7 +70,7 @@ def test_both_tails_keep_their_digits() -> None:
 def test_far_latents_stay_inside(x64: bool, size: float) -> None:
     with jax.enable_x64(x64):
         dtype = jnp.float64 if x64 else jnp.float32
-        prior = uniform([0.0, -1.0, 0.1, 1e6, -3e30], [1.0, 0.0, 0.3, 1e6 + 1, 3e30])
+        prior = uniform([0.0, -1.0, 0.1, 1e6, -3e30], [1.0, 0.0, 0.3, 1e6 + 99, 3e30])
         z = jnp.asarray([[size] * 5, [-size] * 5], dtype)
         theta, log_det = prior.from_latent_and_log_det(z)
         assert theta.dtype == dtype
@@ -90,8 +90,8 @@ def test_far_latents_stay_inside(x64: bool, size: float) -> None:
     st.floats(-1e6, 1e6, width=32),
 )
 def test_from_latent_never_leaves_the_box(low: float, width: float, z: float) -> None:
-    if not np.float32(low) + 8 * np.spacing(np.float32(abs(low))) < low + width:
-        return
+    if width < 1_010 * np.spacing(np.float32(abs(low) + width)):
+        return  # refused
     prior = uniform([low], [low + width])
     theta = np.asarray(prior.from_latent(jnp.asarray([z], jnp.float32)), np.float64)
     assert low < theta[0] < low + width
@@ -174,7 +174,7 @@ def test_normal_is_affine() -> None:
         (lambda: uniform([0, 0], [1, 1], ["a", "a"]), "names to be distinct"),
         (lambda: uniform([0, 0], [1, 1], ["a", ""]), "names to be distinct and not"),
         (lambda: uniform(0, 1, units=["a", "b"]), "units as 1 strings"),
-        (lambda: uniform(1e8, 1e8 + 1), "wide enough for float32"),
+        (lambda: uniform(1e8, 1e8 + 1), "over at least 1,000 float32 steps; got 0"),
         (lambda: normal(0, 0), "finite loc and scale > 0; got loc=0, scale=0"),
         (lambda: normal(np.nan, 1), "finite loc"),
         (lambda: uniform(0, 1).log_prob(jnp.zeros(3)), r"theta with shape \(..., 1\)"),
