@@ -1,25 +1,27 @@
 """Measured scans from files: csv, npy, npz and h5, checked before anything runs.
 
-Whatever is wrong with a file, the answer is one line that names it.
+Whatever is wrong with a file, the answer is one line that names it; nothing is ever
+guessed in silence.
 """
 
 import math
-import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from flowinv.checks import check_known, fail
+from flowinv.data.scan_layout import arrange_array, arrange_table, looks_like_positions
+from flowinv.data.scan_text import read_table
 
 __all__ = ["read_scans"]
 
 # Names under which npz and h5 files hold the scans, in order of preference.
-_ARRAY_NAMES = ("x", "observation")
+_ARRAY_NAMES = ("observation", "counts", "y", "signal", "intensity", "x")
 _TEXT = (".csv", ".txt", ".tsv", ".dat")
-_HDF5 = (".h5", ".hdf5")
+_HDF5 = (".h5", ".hdf5", ".nxs", ".nx5")
 _KNOWN = (*_TEXT, ".npy", ".npz", *_HDF5)
 
 
@@ -31,14 +33,21 @@ def read_scans(
     Layouts that are understood, n being the product of `x_shape`:
 
     - csv, txt, tsv, dat: numbers separated by commas, semicolons, tabs or spaces; "#"
-      starts a comment; a first line without any number is a header. One scan per row
-      of n numbers; or one scan as a single column of n numbers; or, where `x_shape` is
-      (2 P,) or (P, 2), one scan as P rows of two columns, the two axes side by side
-      (a vector then takes the first column, then the second, as the beam profile
-      does). Rows come first where both fit. Semicolons allow a decimal comma.
-    - npy, npz, h5: `x_shape` or `[S, *x_shape]`, or the same numbers flat as `[n]` or
-      `[S, n]`. npz: array `x` or `observation`. h5: dataset `x` or `observation`, or
-      the only one.
+      starts a comment; lines without any number before the first are headers. One scan
+      per row of n numbers; or one scan as a single column of n numbers; or, where
+      `x_shape` is (2 P,) or (P, 2), one scan as P rows of two columns, the two axes
+      side by side (a vector then takes the first column, then the second, as the beam
+      profile does), or as two rows of P. Rows come first where both fit. Semicolons
+      allow a decimal comma.
+    - Columns that rise or fall in even steps, or whose header says so, are positions:
+      they are left out, and falling ones turn the scan round.
+    - npy, npz, h5, nxs: `x_shape` or `[S, *x_shape]`, or the same numbers flat as `[n]`
+      or `[S, n]`, as a column `[n, 1]`, or by axes `[2, P]` or `[P, 2]`. npz: array
+      `observation`, `counts`, `x`, `y`, `signal` or `intensity`, but no positions. h5:
+      the signal that NeXus attributes name, such a dataset, or the only one.
+
+    `FILE#NAME` takes the array NAME of an npz, the dataset NAME of an h5, or the
+    columns of a text by name or number, `FILE#2,3`.
 
     Args:
         path: file; its suffix names the format.
@@ -50,7 +59,7 @@ def read_scans(
             ragged row in a csv (with line and column), a pickled or broken file, an
             array that is absent, a wrong length, NaN or infinity, negative counts.
     """
-    path = Path(path)
+    path, part = _split(path)
     suffix = path.suffix.lower()
     if not path.exists():
         fail("scan file", "to exist", path)
@@ -60,117 +69,28 @@ def read_scans(
     if path.stat().st_size == 0:
         fail("scan file", "with numbers", f"the empty file {path}")
     if suffix in _TEXT:
-        scans = _arrange_text(path, _read_text(path), tuple(x_shape))
+        scans = arrange_table(path, read_table(path), tuple(x_shape), part)
     else:
         read = {".npy": _read_npy, ".npz": _read_npz}.get(suffix, _read_hdf5)
-        scans = _arrange(path, _numbers(path, read(path)), tuple(x_shape))
+        array = _numbers(path, read(path, part, math.prod(x_shape)))
+        scans = arrange_array(path, array, tuple(x_shape))
     _check_values(path, scans, counts)
     return scans.astype(np.float32)
 
 
-def _read_text(path: Path) -> np.ndarray:
-    """Numbers of a text file, `[rows, columns]`, float64."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        fail("scan file", "as text", f"binary data in {path}")
-    kept = [(n, text.split("#")[0].strip()) for n, text in enumerate(lines, start=1)]
-    kept = [(number, text) for number, text in kept if text]
-    if not kept:
-        fail("scan file", "with numbers", f"the empty file {path}")
-    separator = _separator([text for _, text in kept])
-    rows, first = [], True
-    for number, text in kept:
-        cells = _cells(text, separator)
-        values = [_number(cell, separator) for cell in cells]
-        header = first and len(kept) > 1 and all(value is None for value in values)
-        first = False
-        if header:
-            continue
-        if None in values:
-            column = values.index(None)
-            where = f"{cells[column]!r} in line {number}, column {column + 1}"
-            fail(f"numbers in {path.name}", "only", where)
-        if rows and len(values) != len(rows[0]):
-            expected = f"to have {len(rows[0])} numbers like the first"
-            fail(f"line {number} of {path.name}", expected, len(values))
-        rows.append(values)
-    if not rows:
-        fail("scan file", "with numbers", f"only a header in {path}")
-    return np.array(rows, np.float64)
+def _split(path: str | Path) -> tuple[Path, str]:
+    """File and what is named in it."""
+    path = Path(path).expanduser()
+    name, mark, part = path.as_posix().rpartition("#")
+    if path.exists() or not mark:
+        return path, ""
+    return Path(name), part
 
 
-def _separator(lines: list[str]) -> str:
-    """The separator of the file, "" for blanks.
-
-    The first line decides only if it holds numbers, as a header may hold anything.
-    """
-    for separator in (";", "\t", ","):
-        first = [_number(cell, separator) for cell in _cells(lines[0], separator)]
-        if any(separator in line for line in lines[1:]) or (
-            separator in lines[0] and (len(lines) == 1 or None not in first)
-        ):
-            return separator
-    return ""
-
-
-def _cells(text: str, separator: str) -> list[str]:
-    """Cells of one line; one trailing separator is forgiven."""
-    if not separator:
-        return text.split()
-    cells = [cell.strip().strip('"') for cell in text.split(separator)]
-    return cells[:-1] if len(cells) > 1 and cells[-1] == "" else cells
-
-
-def _number(cell: str, separator: str) -> float | None:
-    """The number in a cell, None for text (nan and inf are numbers, refused later)."""
-    if separator in (";", "\t") and re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", cell):
-        cell = cell.replace(",", ".")
-    try:
-        # float() alone would take "1_000".
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
-
-
-def _arrange_text(
-    path: Path, table: np.ndarray, x_shape: tuple[int, ...]
-) -> np.ndarray:
-    """Rows, a column or two columns of numbers as `[S, *x_shape]`."""
-    size, (rows, columns) = math.prod(x_shape), table.shape
-    if columns == size:
-        return table.reshape(rows, *x_shape)
-    if columns == 1 and rows == size:
-        return table.reshape(1, *x_shape)
-    if columns == 2 and 2 * rows == size:
-        if x_shape == (rows, 2):
-            return table[None]
-        if len(x_shape) == 1 or x_shape == (2, rows):
-            return table.T.reshape(1, *x_shape)
-    return fail(
-        f"scan in {path.name}",
-        f"with {size} numbers per row (or {size} rows of one)",
-        f"{rows} x {columns} (rows x columns)",
-    )
-
-
-def _arrange(path: Path, array: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
-    """One scan or many, in shape or flat, as `[S, *x_shape]`."""
-    size, shape = math.prod(x_shape), array.shape
-    if array.size == 0:
-        fail("scan file", "with numbers", f"an array of shape {shape} in {path}")
-    if shape == x_shape or shape == (size,):
-        return array.reshape(1, *x_shape)
-    if shape[1:] == x_shape or shape[1:] == (size,):
-        return array.reshape(shape[0], *x_shape)
-    return fail(
-        f"scan in {path.name}",
-        f"with shape {x_shape} or (scans, {', '.join(map(str, x_shape))})",
-        shape,
-    )
-
-
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path, part: str, size: int) -> np.ndarray:
+    del size
+    if part:
+        fail(f"{path.name}", "without a name after #, as one array", repr(part))
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -180,7 +100,7 @@ def _read_npy(path: Path) -> np.ndarray:
     return array
 
 
-def _read_npz(path: Path) -> np.ndarray:
+def _read_npz(path: Path, part: str, size: int) -> np.ndarray:
     broken = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
     try:
         archive = np.load(path, allow_pickle=False)
@@ -189,9 +109,8 @@ def _read_npz(path: Path) -> np.ndarray:
     if isinstance(archive, np.ndarray):
         return archive
     with archive:
-        name = _pick(path, list(archive.files), only=False)
         try:
-            return archive[name]
+            return _picked(path, archive, list(archive.files), part, size)
         except broken as error:
             return _fail_numpy(path, error)
 
@@ -212,7 +131,7 @@ def _fail_numpy(path: Path, error: Exception) -> NoReturn:
     fail(f"{path.name}", "as a readable numpy file", _one_line(error))
 
 
-def _read_hdf5(path: Path) -> np.ndarray:
+def _read_hdf5(path: Path, part: str, size: int) -> np.ndarray:
     import h5py
 
     try:
@@ -224,20 +143,60 @@ def _read_hdf5(path: Path) -> np.ndarray:
                     names.append(name)
 
             file.visititems(note)
-            return np.asarray(file[_pick(path, names, only=True)][()])
+            if part:
+                check_known(f"dataset of {path.name}", part.strip("/"), names)
+                return np.asarray(file[part][()])
+            signal = _nexus_signal(file)
+            if signal is not None:
+                return np.asarray(signal[()])
+            return _picked(path, file, names, "", size)
     except (OSError, KeyError, RuntimeError) as error:
         fail(f"{path.name}", "as a readable HDF5 file", _one_line(error))
 
 
-def _pick(path: Path, names: list[str], *, only: bool) -> str:
-    """Name of the array that holds the scans."""
-    for name in _ARRAY_NAMES:
-        if name in names:
-            return name
-    if only and len(names) == 1:
-        return names[0]
-    expected = f"with an array {' or '.join(map(repr, _ARRAY_NAMES))}"
-    return fail(f"{path.name}", expected, f"{sorted(names)}")
+def _nexus_signal(group: Any) -> Any:
+    """The dataset that NeXus attributes lead to, by way of `default`; or None."""
+    for _ in range(8):
+        signal, default = (group.attrs.get(name) for name in ("signal", "default"))
+        if signal is not None:
+            name = signal.decode() if isinstance(signal, bytes) else str(signal)
+            return group.get(name)
+        if default is None:
+            return None
+        name = default.decode() if isinstance(default, bytes) else str(default)
+        group = group.get(name)
+        if group is None:
+            return None
+    return None
+
+
+def _picked(
+    path: Path, store: Any, names: list[str], part: str, size: int
+) -> np.ndarray:
+    """The array that holds the scans: the one that is named, or the first that may.
+
+    What looks like positions may not; x is one beside a y that fits as well.
+    """
+    if part:
+        check_known(f"array of {path.name}", part, names)
+        return np.asarray(store[part])
+    known = [name for name in _ARRAY_NAMES if name in names]
+    arrays = [np.asarray(store[name]) for name in known or names]
+    arrays = [
+        a for a in arrays if a.dtype.kind not in "biuf" or not looks_like_positions(a)
+    ]
+    fitting = [a for a in arrays if a.size and a.size % size == 0]
+    if known and (fitting or arrays):
+        return (fitting or arrays)[0]
+    if len(names) == 1 == len(arrays):
+        return arrays[0]
+    known = ", ".join(map(repr, _ARRAY_NAMES))
+    return fail(
+        f"{path.name}",
+        f"with an array of counts called {known}",
+        f"{sorted(names)}",
+        f"Name it: {path.name}#NAME.",
+    )
 
 
 def _numbers(path: Path, array: np.ndarray) -> np.ndarray:

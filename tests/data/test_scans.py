@@ -8,7 +8,7 @@ import pytest
 
 from flowinv.data.scans import read_scans
 
-SCANS = np.arange(12.0).reshape(2, 6)
+SCANS = np.array([[3.0, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]])
 
 
 def write(path: Path, text: str) -> Path:
@@ -67,7 +67,7 @@ TEXTS = {
     "negative": ("1,2\n-3,4\n", "at least 0, as counts are; got -3 at point 0 of scan"),
     "empty": ("", "the empty file"),
     "blank": ("\n  \n# only a comment\n", "the empty file"),
-    "header twice": ("a,b\nc,d\n", "'c' in line 2, column 1"),
+    "header twice": ("a,b\nc,d\n", "only a header in"),
     "one line of text": ("a,b\n", "'a' in line 1, column 1"),
     "underscore": ("1_0,2\n", "'1_0' in line 1"),
 }
@@ -83,7 +83,7 @@ def test_bad_text(tmp_path: Path, case: str) -> None:
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    np.savez(folder / "none.npz", y=np.zeros(2))
+    np.savez(folder / "none.npz", a=np.zeros(2), b=np.zeros(2))
     np.save(folder / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez(folder / "pickle.npz", x=np.array([{}], dtype=object))
     np.save(folder / "text.npy", np.array(["a", "b"]))
@@ -97,7 +97,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         file["a"], file["b"] = np.zeros(2), np.zeros(2)
     (folder / "folder.csv").mkdir()
     messages = {
-        "none.npz": r"an array 'x' or 'observation'; got \['y'\]",
+        "none.npz": r"an array of counts called .*; got \['a', 'b'\]",
         "pickle.npy": "pickled objects",
         "pickle.npz": "pickled objects",
         "text.npy": "real numbers",
@@ -127,3 +127,116 @@ def test_bad_files(tmp_path: Path) -> None:
 def test_counts_are_asked_for_not_assumed(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "-1,2\n")
     np.testing.assert_array_equal(read_scans(path, (2,)), [[-1, 2]])
+
+
+COUNTS = np.random.default_rng(0).poisson(50.0, 24).astype(float)
+ACROSS, DOWN = COUNTS[:12], COUNTS[12:]
+POSITIONS = 10.0 + 0.25 * np.arange(12)
+
+
+def lines(*columns, separator: str = ",") -> str:
+    rows = zip(*columns, strict=True)
+    return "".join(separator.join(f"{v:.6g}" for v in row) + "\n" for row in rows)
+
+
+def texts() -> dict[str, str | bytes]:
+    """Files that hold the same scan, by what is special about them."""
+    row = ",".join(f"{v:g}" for v in COUNTS)
+    counting = ",".join(map(str, range(24)))
+    named = "position_um,counts_x,counts_y\n" + lines(POSITIONS, ACROSS, DOWN)
+    return {
+        "columns": lines(ACROSS, DOWN),
+        "position first": lines(POSITIONS, ACROSS, DOWN),
+        "named position": named,
+        "position last": lines(ACROSS, DOWN, POSITIONS),
+        "positions of both": lines(POSITIONS, ACROSS, POSITIONS + 1, DOWN),
+        "downwards": lines(POSITIONS[::-1], ACROSS[::-1], DOWN[::-1]),
+        "index column": lines(np.arange(12), ACROSS, DOWN),
+        "data frame": f"{counting}\n{row}\n",
+        "data frame with index": f",{counting}\n0,{row}\n",
+        "header lines": f"beamline X\nscan 7\n{row}\n",
+        "savetxt": "# position h v\n" + lines(POSITIONS, ACROSS, DOWN, separator=" "),
+        "two rows": lines(*np.array([ACROSS, DOWN]).T),
+        "three rows": lines(*np.array([POSITIONS, ACROSS, DOWN]).T),
+        "fortran": " ".join(f"{v:.6E}".replace("E", "D") for v in COUNTS),
+        "utf-16": named.encode("utf-16"),
+        "utf-16 without a mark": named.encode("utf-16-le"),
+        "latin-1": named.replace("um", "\xb5m").encode("latin-1"),
+        "utf-8 with a mark": named.encode("utf-8-sig"),
+        "one column": "counts\n" + lines(COUNTS),
+        "numbered column": lines(np.concatenate([POSITIONS, POSITIONS]), COUNTS),
+    }
+
+
+@pytest.mark.parametrize("case", texts())
+def test_one_scan_however_it_was_written(tmp_path: Path, case: str) -> None:
+    text, path = texts()[case], tmp_path / "a.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    np.testing.assert_allclose(read_scans(path, (24,)), [COUNTS])
+
+
+REFUSED = {
+    "one axis": (lines(POSITIONS, ACROSS), "with 24 counts; got 12 x 1 besides posi"),
+    "only a counting row": (",".join(map(str, range(24))), "only a header 0, 1, 2"),
+    "uneven positions": (
+        "position,h,v\n" + lines(POSITIONS**2, ACROSS, DOWN),
+        "to be evenly spaced; got steps from 5.06 to 6.31",
+    ),
+    "too many columns": (lines(ACROSS, DOWN, DOWN), r"got 12 x 3 .* FILE#2,3"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_be_read_wrongly_is_refused(tmp_path: Path, case: str) -> None:
+    text, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message) as error:
+        read_scans(write(tmp_path / "a.csv", text), (24,))
+    assert "\n" not in str(error.value)
+
+
+def test_columns_and_arrays_by_name(tmp_path: Path) -> None:
+    table = "a,b,c,d\n" + lines(DOWN, ACROSS, 1 + DOWN, POSITIONS**2)
+    path = write(tmp_path / "a.csv", table)
+    for name in ("b,a", "2,1", "2, a"):
+        np.testing.assert_array_equal(read_scans(f"{path}#{name}", (24,)), [COUNTS])
+    with pytest.raises(ValueError, match="column of a.csv to be one of 1, 2, 3, 4, a"):
+        read_scans(f"{path}#b,e", (24,))
+    np.savez(tmp_path / "a.npz", up=COUNTS, x=np.zeros(24))
+    np.testing.assert_array_equal(read_scans(f"{tmp_path}/a.npz#up", (24,)), [COUNTS])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/one"], file["entry/two"] = COUNTS, np.zeros(24)
+    for name in ("entry/one", "/entry/one"):
+        found = read_scans(f"{tmp_path}/a.h5#{name}", (24,))
+        np.testing.assert_array_equal(found, [COUNTS])
+    with pytest.raises(ValueError, match="dataset of a.h5 to be one of entry/one, en"):
+        read_scans(f"{tmp_path}/a.h5#three", (24,))
+
+
+@pytest.mark.parametrize("shape", [(24,), (24, 1), (1, 24), (2, 12), (12, 2)])
+@pytest.mark.parametrize("kind", ["npy", "npz", "h5", "nxs"])
+def test_arrays_of_one_scan(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
+    array = np.array([ACROSS, DOWN]).T if shape == (12, 2) else COUNTS.reshape(shape)
+    path = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        np.save(path, array)
+    elif kind == "npz":
+        # The usual names of a curve: x is where, y is how much.
+        np.savez(path, x=np.concatenate([POSITIONS, POSITIONS]), y=array)
+    else:
+        with h5py.File(path, "w") as file:
+            file["entry/data/counts_1"], file["entry/other"] = array, np.zeros(24)
+            if kind == "h5":
+                del file["entry/other"]
+                file["entry/data/positions"] = POSITIONS
+            file.attrs["default"] = "entry"
+            file["entry"].attrs["default"] = "data"
+            file["entry/data"].attrs["signal"] = b"counts_1"
+    np.testing.assert_array_equal(read_scans(path, (24,)), [COUNTS])
+
+
+def test_positions_alone_are_no_scan(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(24.0))
+    with pytest.raises(ValueError, match="Name it: a.npz#NAME"):
+        read_scans(tmp_path / "a.npz", (24,))
+    found = read_scans(f"{tmp_path}/a.npz#x", (24,))
+    np.testing.assert_array_equal(found, [np.arange(24.0)])
