@@ -16,9 +16,20 @@ from typing import Any
 
 import jax
 
-__all__ = ["cache_folder", "compiled", "compiler_options", "enable_cache", "strong"]
+__all__ = [
+    "cache_folder",
+    "compiled",
+    "compiler_options",
+    "enable_cache",
+    "memory_limit",
+    "set_memory_limit",
+    "strong",
+]
 
 Options = dict[str, bool | int]
+
+GIB = 2**30
+_MEMORY = "FLOWINV_MEMORY"
 
 
 def enable_cache() -> None:
@@ -65,6 +76,19 @@ def compiled(
         donate_argnums=tuple(donate) or None,
         compiler_options=None if wide else compiler_options(once),
     )
+
+
+def memory_limit() -> int:
+    """Bytes that simulations may take while they run: 2 GiB, or FLOWINV_MEMORY GiB.
+
+    A program of more rows than fit runs them in parts; its numbers stay the same.
+    """
+    return int(float(os.environ.get(_MEMORY, "2")) * GIB)
+
+
+def set_memory_limit(gib: float) -> None:
+    """Set the limit of this process, in GiB."""
+    os.environ[_MEMORY] = str(gib)
 
 
 def strong(tree: Any) -> Any:

@@ -5,6 +5,7 @@ parameters, run at a few fixed keys and parameters, and asked for what only a lo
 its numbers tells: whether its noise comes from the key.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import InputError, fail, finite_float32, one_line
-from flowinv.compiling import compiled
+from flowinv.compiling import compiled, memory_limit
 from flowinv.identity import by_content
 from flowinv.priors.latent import Prior
 from flowinv.types import Dataset, Simulator
@@ -26,6 +27,8 @@ __all__ = [
     "host_rows",
     "is_host",
     "probe",
+    "row_bytes",
+    "rows_at_once",
     "x_shape_of",
 ]
 
@@ -92,7 +95,7 @@ def admit_simulator(simulator: Any, prior: Prior) -> tuple[int, ...]:
     _trace(simulator, prior, x_shape)
     if getattr(simulator, "deterministic", False):
         return x_shape
-    x = _probed(simulator, prior)
+    x = _probed(simulator, prior)[0]
     if not np.isfinite(x).any() or np.any(x[0] != x[1]):
         return x_shape
     return fail(
@@ -110,7 +113,7 @@ def probe(simulator: Any, prior: Prior) -> np.ndarray:
     Two simulators that differ where the prior has its mass differ here.
     """
     if not is_host(simulator):
-        return _probed(simulator, prior)
+        return _probed(simulator, prior)[0]
     theta = _probe_theta(prior, _HOST_PROBES)
     x, valid = host_rows(simulator, jax.random.key(0), theta)
     return np.where(valid.reshape(-1, *[1] * (x.ndim - 1)), x, np.nan)[None]
@@ -120,13 +123,32 @@ def _probe_theta(prior: Prior, count: int) -> Array:
     return prior.sample(jax.random.key(20211), count).astype(jnp.float32)
 
 
+def row_bytes(simulator: Any, prior: Prior) -> int:
+    """Memory that one more row of a jit-able simulator takes while it runs, in bytes.
+
+    Measured on the compiled probe; at least what x itself takes.
+    """
+    return max(_probed(simulator, prior)[1], 4 * math.prod(x_shape_of(simulator)))
+
+
+def rows_at_once(simulator: Any, prior: Prior, lanes: int = 1) -> int:
+    """Rows of a jit-able simulator that fit the memory limit, for each lane."""
+    return max(1, memory_limit() // (row_bytes(simulator, prior) * lanes))
+
+
 @by_content(maxsize=16)
-def _probed(simulator: Simulator, prior: Prior) -> np.ndarray:
-    """The probe of a jit-able simulator, one compilation for each."""
+def _probed(simulator: Simulator, prior: Prior) -> tuple[np.ndarray, int]:
+    """The probe of a jit-able simulator, and bytes of a row."""
     keys = jax.random.split(jax.random.key(20212), (_KEYS, _PROBES))
+    theta = _probe_theta(prior, _PROBES)
     each = jax.vmap(jax.vmap(simulator.simulate), (0, None))
     run = compiled(lambda keys, theta: each(keys, theta), once=True)
-    return np.asarray(run(keys, _probe_theta(prior, _PROBES)), np.float32)
+    program = run.lower(keys, theta).compile()
+    memory = program.memory_analysis()
+    taken = 0
+    if memory is not None:
+        taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
+    return np.asarray(program(keys, theta), np.float32), taken // (_KEYS * _PROBES)
 
 
 def _trace(simulator: Any, prior: Prior, x_shape: tuple[int, ...]) -> None:

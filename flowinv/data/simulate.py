@@ -5,6 +5,7 @@ changes a row, and a later call with `first_row` continues the same stream.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,17 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import fail, one_key, whole
-from flowinv.data.entrance import admit_prior, admit_simulator, is_host
+from flowinv.data.entrance import (
+    admit_prior,
+    admit_simulator,
+    is_host,
+    rows_at_once,
+)
 from flowinv.identity import by_content
 from flowinv.priors.latent import Prior
 from flowinv.types import Dataset, Simulator
 
-__all__ = ["simulate", "simulate_rows"]
+__all__ = ["by_parts", "simulate", "simulate_rows"]
 
 # Numbers of x in one compiled chunk: 32 MB of float32, small beside any device and
 # large enough to hide the cost of a dispatch (below 1 ms).
@@ -25,7 +31,11 @@ _CHUNK_NUMBERS = 2**23
 
 
 def simulate_rows(
-    key: Array, rows: Array, prior: Prior, simulator: Simulator
+    key: Array,
+    rows: Array,
+    prior: Prior,
+    simulator: Simulator,
+    at_once: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """Draw theta from the prior and x from the simulator for the given row numbers.
 
@@ -36,6 +46,7 @@ def simulate_rows(
         rows: row numbers, int32 `[B]`; row i uses fold_in(key, i).
         prior: prior of theta.
         simulator: jit- and vmap-able simulator.
+        at_once: rows that are simulated side by side; None for all.
 
     Returns:
         theta `[B, D]`, x `[B, *x_shape]` with 0 in place of every non-finite number,
@@ -47,11 +58,21 @@ def simulate_rows(
         theta = prior.sample(key_theta, 1)[0]
         return theta, simulator.simulate(key_x, theta)
 
-    theta, x = jax.vmap(one)(rows)
+    theta, x = by_parts(one, rows, at_once)
     finite = jnp.isfinite(x)
     valid = jnp.all(finite.reshape(len(rows), -1), axis=-1)
     x = jnp.where(finite, x, 0).astype(jnp.float32)
     return theta.astype(jnp.float32), x, valid
+
+
+def by_parts(
+    function: Callable[[Any], Any], rows: Any, at_once: int | None = None
+) -> Any:
+    """`jax.vmap(function)(rows)`, at most `at_once` rows side by side."""
+    count = len(jax.tree.leaves(rows)[0])
+    if at_once is None or at_once >= count:
+        return jax.vmap(function)(rows)
+    return jax.lax.map(function, rows, batch_size=at_once)
 
 
 def simulate(
@@ -72,7 +93,8 @@ def simulate(
         prior: prior of theta.
         simulator: jit- and vmap-able simulator.
         num_simulations: N, at least 1.
-        chunk: rows per compiled call; by default as many as fill 32 MB of x.
+        chunk: rows per compiled call; by default as many as fill 32 MB of x, and as
+            the memory limit has room for.
         progress: called as progress(rows_done, N) after every chunk.
         first_row: number of the first row; N of an earlier call continues it.
         round_index: what the `round` column says.
@@ -95,6 +117,7 @@ def simulate(
         fail("simulator", "with simulate(key, theta)", "simulate_batch alone", remedy)
     if chunk is None:
         chunk = max(1, _CHUNK_NUMBERS // max(1, int(np.prod(x_shape))))
+        chunk = min(chunk, rows_at_once(simulator, prior))
     chunk = min(whole("chunk", chunk), num_simulations)
     theta = np.empty((num_simulations, prior.dim), np.float32)
     x = np.empty((num_simulations, *x_shape), np.float32)

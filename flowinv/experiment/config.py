@@ -65,6 +65,8 @@ class RunConfig:
             task's observations.
         network: flow and embedding; None takes the method's own.
         evaluate: what to measure.
+        memory: GiB that simulations may take while they run; 0 takes 2, or what
+            FLOWINV_MEMORY says.
     """
 
     task: str = "beam_profile"
@@ -76,6 +78,7 @@ class RunConfig:
     x: str = ""
     network: NetworkConfig | None = None
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    memory: float = 0.0
 
     def __post_init__(self) -> None:
         if self.network is None:
@@ -94,6 +97,7 @@ class RunConfig:
         if not 0 <= self.seed < 2**32:
             fail("seed", "from 0 to 2^32 - 1", self.seed)
         check_at_least("seeds", self.seeds, 1)
+        check_at_least("memory", self.memory, 0)
         self.network.check()
         self.evaluate.check()
         self.method.check()
@@ -156,5 +160,6 @@ class RunConfig:
 
 
 def same_run(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two configs are one run: it may be moved, or named by another path."""
-    return dataclasses.replace(one, out="") == dataclasses.replace(other, out="")
+    """Whether two configs are one run: it may be moved, or given more memory."""
+    one, other = (dataclasses.replace(c, out="", memory=0.0) for c in (one, other))
+    return one == other

@@ -11,13 +11,16 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import check_shape, fail
+from flowinv.data.entrance import host_rows, is_host, rows_at_once
 from flowinv.data.scans import read_scans
-from flowinv.data.simulate import simulate
+from flowinv.data.simulate import by_parts, simulate
 from flowinv.diagnostics.check import Answered, HeldOut, Inputs, Results
 from flowinv.experiment.config import EvaluateConfig
+from flowinv.identity import by_content
 from flowinv.models.posterior import Posterior
 from flowinv.report.content import ModelResult, Observation
 from flowinv.tasks.task import ClassicalFit, Task
+from flowinv.types import Simulator
 
 __all__ = [
     "check_observations",
@@ -236,8 +239,19 @@ def predictive(key: Array, task: Task, index: int, draws: np.ndarray) -> np.ndar
     """Simulate once from each of (at most 200) posterior draws of an observation."""
     theta = _some(draws, PREDICTIVE_DRAWS)
     key = jax.random.fold_in(jax.random.fold_in(key, _PREDICT), index)
+    if is_host(task.simulator):
+        return host_rows(task.simulator, key, theta)[0]
     keys = jax.random.split(key, len(theta))
-    return np.asarray(jax.jit(jax.vmap(task.simulator.simulate))(keys, theta))
+    run = _predictor(task.simulator, rows_at_once(task.simulator, task.prior))
+    return np.asarray(run(keys, theta))
+
+
+@by_content(maxsize=16)
+def _predictor(simulator: Simulator, at_once: int) -> Any:
+    """One program for all observations."""
+    return jax.jit(
+        lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once)
+    )
 
 
 def flat_metrics(name: str, model: ModelResult) -> dict[str, Any]:

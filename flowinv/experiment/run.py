@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from flowinv.compiling import set_memory_limit
 from flowinv.experiment import measure
 from flowinv.experiment.advice import next_steps
 from flowinv.experiment.amortised import infer_amortised
@@ -22,7 +23,7 @@ from flowinv.experiment.config import RunConfig
 from flowinv.experiment.experiment import Experiment, open_folder, versions
 from flowinv.experiment.rounds import infer_in_rounds, model_folder
 from flowinv.experiment.watch import Watch
-from flowinv.files import write_json
+from flowinv.files import settled, write_json
 from flowinv.report.content import (
     ModelResult,
     Observation,
@@ -58,7 +59,10 @@ def run(
         Interrupted: if `should_stop` said so.
     """
     began = time.monotonic()
+    config = settled(RunConfig, config, "config")
     config.check()
+    if config.memory:
+        set_memory_limit(config.memory)
     task = get_task(config.task) if task is None else task
     scans = _checked(config, task)
     folder = open_folder(config, resume)

@@ -11,6 +11,8 @@ References:
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from flowinv.checks import check_positive, fail
 from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.registry import NetworkConfig
@@ -26,7 +28,7 @@ class NPE:
     """Amortised posterior estimation by maximum likelihood.
 
     Attributes:
-        num_simulations: a number (a fixed set, as a text), or "fresh" for new
+        num_simulations: a number (a fixed set), kept as a text, or "fresh" for new
             simulations in every step.
         train: how to train.
     """
@@ -37,6 +39,11 @@ class NPE:
     amortised: ClassVar[bool] = True
     network: ClassVar[NetworkConfig] = NetworkConfig()
     loss: ClassVar[Loss] = staticmethod(npe_loss)
+
+    def __post_init__(self) -> None:
+        count = self.num_simulations
+        if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
+            object.__setattr__(self, "num_simulations", str(count))
 
     @property
     def fresh(self) -> bool:

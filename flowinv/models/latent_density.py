@@ -18,7 +18,8 @@ def latent_sample(
     """Draw z ~ q(. | x): one key per row of x `[N, *x_shape]`, to `[N, n, D]`.
 
     An ensemble gives every member the same number of draws (one more for some, chosen
-    at random), which is a mixture's sample with less noise.
+    at random), which is a mixture's sample with less noise. With jax's usual keys the
+    first draws of many are those of few.
     """
     features = estimator.features(variables.frozen, x)
     num_members = variables.num_members
@@ -31,11 +32,13 @@ def latent_sample(
         return _draw(estimator, params, own, features, each)
 
     z = jax.vmap(member)(variables.params, jnp.arange(num_members))
-    z = jnp.moveaxis(z, 0, 1).reshape(x.shape[0], num_members * each, -1)
+    # Turns of one draw of each member, every turn in an order of its own.
+    z = jnp.moveaxis(z, 0, 2)
     order = jax.vmap(lambda k: jax.random.fold_in(k, num_members))(keys)
-    return jax.vmap(lambda k, row: jax.random.permutation(k, row)[:num_samples])(
-        order, z
-    )
+    shape = (each, num_members)
+    turns = jax.vmap(lambda k: jax.random.uniform(k, shape, jnp.float32))(order)
+    z = jnp.take_along_axis(z, jnp.argsort(turns, -1)[..., None], 2)
+    return z.reshape(x.shape[0], num_members * each, -1)[:, :num_samples]
 
 
 def _draw(

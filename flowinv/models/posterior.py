@@ -21,6 +21,8 @@ __all__ = ["Posterior"]
 # units fits its caches: a third faster than 2^17, which suits accelerators and takes
 # 128 MiB per activation there.
 DRAWS_PER_CALL, DRAWS_PER_CPU_CALL = 2**17, 2**13
+# Draws that cost less than a compilation does.
+CHEAP_DRAWS = 2**15
 
 
 @jax.tree_util.register_pytree_node_class
@@ -66,10 +68,7 @@ class Posterior:
         Raises:
             ValueError: for an x of another shape or not finite, or fewer than one draw.
         """
-        num_samples = whole("num_samples", num_samples)
-        run = _sampler(self.estimator, num_samples)
-        chunk = _chunk_of(num_samples) if chunk is None else chunk
-        return self._over_x(run, key, x, chunk)
+        return self._draws(key, x, num_samples, chunk, lambda draws: draws)
 
     def log_prob(
         self, theta: ArrayLike, x: ArrayLike, chunk: int | None = None
@@ -97,20 +96,21 @@ class Posterior:
         rows = theta.reshape(len(flat), -1, theta.shape[-1])
         chunk = _chunk_of(rows.shape[1]) if chunk is None else chunk
         chunk = whole("chunk", chunk)
-        run = _density(self.estimator)
+        run, sizes = _density(self.estimator), _sizes(self.estimator, rows.shape[1])
         parts = [
             run(self.variables, jnp.asarray(t), jnp.asarray(x))[:count]
-            for t, x, count in _padded((rows, flat), chunk)
+            for t, x, count in _padded((rows, flat), chunk, sizes, rows.shape[1])
         ]
         return jnp.concatenate(parts).reshape(*batch, *inner)
 
     def mean(self, key: Array, x: ArrayLike, num_samples: int = 1_000) -> Array:
         """Return the mean of `num_samples` draws, `[*batch, D]`."""
-        return self.sample(key, x, num_samples).mean(-2)
+        return self._draws(key, x, num_samples, None, lambda draws: draws.mean(-2))
 
     def median(self, key: Array, x: ArrayLike, num_samples: int = 1_000) -> Array:
         """Return each parameter's median over `num_samples` draws, `[*batch, D]`."""
-        return jnp.median(self.sample(key, x, num_samples), -2)
+        median = functools.partial(jnp.median, axis=-2)
+        return self._draws(key, x, num_samples, None, median)
 
     def map(
         self,
@@ -142,21 +142,44 @@ class Posterior:
             fail("num_starts", f"from 1 to {NUM_DRAWS}", num_starts)
         num_steps = whole("num_steps", num_steps)
         run = _maximiser(self.estimator, num_starts, num_steps)
-        return self._over_x(run, key, x, chunk)
+        sizes = _sizes(self.estimator, ("map", num_starts, num_steps))
+        key, chunk = one_key(key), whole("chunk", chunk)
+        flat, batch = self._flat(x)
+        return self._over_x(run, key, flat, batch, chunk, (sizes, NUM_DRAWS))
+
+    def _draws(
+        self,
+        key: Array,
+        x: ArrayLike,
+        num_samples: int,
+        chunk: int | None,
+        reduce: Callable[[Array], Array],
+    ) -> Array:
+        """What `reduce` makes of the draws `[rows, n, D]` of each call."""
+        key, num_samples = one_key(key), whole("num_samples", num_samples)
+        flat, batch = self._flat(x)
+        drawn = _program_size(self.estimator, key, num_samples, len(flat))
+        chunk = _chunk_of(drawn) if chunk is None else whole("chunk", chunk)
+        run, sizes = _sampler(self.estimator, drawn), _sizes(self.estimator, drawn)
+
+        def some(*arguments: Any) -> Array:
+            return reduce(run(*arguments)[:, :num_samples])
+
+        return self._over_x(some, key, flat, batch, chunk, (sizes, drawn))
 
     def _over_x(
         self,
         run: Callable[[Variables, Array, Array, Array], Array],
         key: Array,
-        x: ArrayLike,
+        flat: Any,
+        batch: tuple[int, ...],
         chunk: int,
+        programs: tuple[set[int], int],
     ) -> Array:
-        key, chunk = one_key(key), whole("chunk", chunk)
-        flat, batch = self._flat(x)
         rows = np.arange(len(flat), dtype=np.int32)
         parts = [
             run(self.variables, key, r, x)[:count]
-            for r, x, count in _padded((rows, flat), chunk)
+            for r, x, count in _padded((rows, flat), chunk, *programs)
         ]
         drawn = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
         return drawn.reshape(*batch, *drawn.shape[1:])
@@ -189,20 +212,62 @@ def _chunk_of(num_samples: int) -> int:
     return max(1, draws // num_samples)
 
 
-def _padded(arrays: tuple[Any, ...], chunk: int) -> Any:
-    """Slices of at most `chunk` rows, filled up to a power of two.
+@functools.lru_cache(maxsize=256)
+def _sizes(estimator: Estimator, program: Any) -> set[int]:
+    """Numbers of observations that a program has been compiled for."""
+    del estimator, program
+    return set()
 
-    Few sizes mean few compilations: 10 and 13 observations run the same program.
+
+@functools.lru_cache(maxsize=64)
+def _draws_seen(estimator: Estimator) -> set[int]:
+    """Numbers of draws that samplers have been compiled for."""
+    del estimator
+    return set()
+
+
+def _program_size(estimator: Estimator, key: Array, num_samples: int, rows: int) -> int:
+    """Draws of the program that serves `num_samples`: one that is compiled, if cheap.
+
+    The first draws of many are those of few, so that the answer is the same.
     """
-    total = len(arrays[0])
-    for start in range(0, total, chunk):
-        count = min(chunk, total - start)
-        size = min(chunk, 1 << (count - 1).bit_length())
+    stable = "threefry" in str(jax.random.key_impl(key))
+    seen = _draws_seen(estimator)
+    if stable and jax.config.jax_threefry_partitionable:
+        for size in sorted(n for n in seen if n >= num_samples):
+            if size <= 1.25 * num_samples or size * rows <= CHEAP_DRAWS:
+                return size
+    seen.add(num_samples)
+    return num_samples
+
+
+def _padded(arrays: tuple[Any, ...], chunk: int, sizes: set[int], draws: int) -> Any:
+    """Slices of at most `chunk` rows, filled up to a size that is compiled already.
+
+    New sizes are powers of two: 10 and 13 observations run the same program.
+
+    Args:
+        arrays: with a leading axis of rows each.
+        chunk: rows at most.
+        sizes: rows that the program was compiled for; a new one is added.
+        draws: of one row, by which filling up is judged cheap.
+    """
+    total, start = len(arrays[0]), 0
+    while start < total:
+        left = min(chunk, total - start)
+        exact = min(chunk, 1 << (left - 1).bit_length())
+        most = min(chunk, max(exact, CHEAP_DRAWS // max(draws, 1)))
+        covers = [size for size in sizes if left <= size <= most]
+        parts = [size for size in sizes if left // 2 < size <= left]
+        size = min(covers, default=max(parts, default=exact))
+        sizes.add(size)
+        count = min(size, left)
         index = np.minimum(start + np.arange(size), total - 1)
-        parts = (
+        taken = (
             array if len(array) == size == total else array[index] for array in arrays
         )
-        yield (*parts, count)
+        yield (*taken, count)
+        start += count
 
 
 @functools.lru_cache(maxsize=64)

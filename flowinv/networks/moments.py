@@ -29,7 +29,8 @@ def profile_moments(
             `[..., P x points]`. Negative entries (read noise) count as they are; a
             profile without a positive total gets the moments of a flat one.
         num_profiles: P.
-        cumulative: x holds knife-edge curves; their differences are the profiles.
+        cumulative: x holds knife-edge curves, rising or falling; their differences are
+            the profiles.
 
     Returns:
         Features with shape `[..., 6 P]`, positions in half windows from the middle.
@@ -42,8 +43,11 @@ def profile_moments(
         fail("x", f"as {num_profiles} profiles of equal length", x.shape)
     profile = x.reshape(*x.shape[:-1], num_profiles, x.shape[-1] // num_profiles)
     if cumulative:
-        first = jnp.zeros_like(profile[..., :1])
-        profile = jnp.abs(jnp.diff(profile, axis=-1, prepend=first))
+        # A knife that moves in gives a falling curve of the same beam.
+        first = profile[..., :1]
+        falls = profile[..., -1:] < first
+        before = jnp.where(falls, first, 0.0)
+        profile = jnp.abs(jnp.diff(profile, axis=-1, prepend=before))
     points = profile.shape[-1]
     grid = jnp.linspace(-1.0, 1.0, points, dtype=profile.dtype)
     total = profile.sum(-1, keepdims=True)

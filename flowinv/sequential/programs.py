@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowinv.compiling import compiled, strong
+from flowinv.data.simulate import by_parts
 from flowinv.identity import by_content
 from flowinv.sequential.fitting import prepare, train_round
 from flowinv.sequential.method import Plan, Proposal
@@ -49,7 +50,11 @@ class Programs(NamedTuple):
 
 @by_content(maxsize=16)
 def make_programs(
-    plan: Plan, simulator: Simulator, x_shape: tuple[int, ...], batched: bool
+    plan: Plan,
+    simulator: Simulator,
+    x_shape: tuple[int, ...],
+    batched: bool,
+    at_once: int | None = None,
 ) -> Programs:
     """Compile-ready programs for one lane, or for a batch of lanes.
 
@@ -60,6 +65,7 @@ def make_programs(
         simulator: with `simulate(key, theta)` it becomes a program as well.
         x_shape: shape of one observation.
         batched: vmap every stage over a leading lane axis.
+        at_once: rows that a lane simulates side by side; None for all.
     """
     method = plan.method
 
@@ -73,7 +79,7 @@ def make_programs(
         own = plan.round_key(state, SIMULATE)
         rows = jnp.arange(len(theta), dtype=jnp.int32)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(own, rows)
-        x = jax.vmap(simulator.simulate)(keys, theta)
+        x = by_parts(lambda row: simulator.simulate(*row), (keys, theta), at_once)
         return x, jnp.isfinite(x).reshape(len(theta), -1).all(-1)
 
     def put(

@@ -21,7 +21,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail, finite_float32, one_key
-from flowinv.data.entrance import admit_simulator, host_rows, probe
+from flowinv.data.entrance import (
+    admit_simulator,
+    host_rows,
+    is_host,
+    probe,
+    rows_at_once,
+)
+from flowinv.data.simulate import by_parts
 from flowinv.data.standardise import fit_statistics, resolve_scaling
 from flowinv.files import settled
 from flowinv.identity import identity
@@ -117,7 +124,12 @@ def run_rounds(
     estimator = _resolved(keys[0], estimator, simulator)
     plan = Plan(estimator, method)
     batched = min(per_call, len(observed)) > 1
-    programs = make_programs(plan, simulator, x_shape, batched)
+    at_once, lanes = None, per_call if batched else os.cpu_count()
+    if not is_host(simulator):
+        at_once = rows_at_once(simulator, estimator.prior, min(lanes, len(observed)))
+        # Another number of lanes compiles nothing anew where all rows fit.
+        at_once = None if at_once >= method.num_simulations else at_once
+    programs = make_programs(plan, simulator, x_shape, batched, at_once)
     edges = range(per_call, len(observed), per_call)
     calls = np.split(np.arange(len(observed)), edges)
     driver = _Driver(plan, simulator, programs, folder, progress, should_stop)
@@ -345,7 +357,12 @@ def _resolved(key: Array, estimator: Estimator, simulator: Any) -> Estimator:
         return estimator
     theta = estimator.prior.sample(key, 200)
     if hasattr(simulator, "simulate"):
-        x = jax.jit(jax.vmap(simulator.simulate))(jax.random.split(key, 200), theta)
+        at_once = rows_at_once(simulator, estimator.prior)
+        keys = jax.random.split(key, 200)
+        run = jax.jit(
+            lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once)
+        )
+        x = run(keys, theta)
     else:
         x, _ = host_rows(simulator, key, theta)
     x = np.asarray(x)

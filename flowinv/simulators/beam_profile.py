@@ -117,6 +117,11 @@ class BeamProfile:
         return grid + half
 
     @property
+    def deterministic(self) -> bool:
+        """Whether x has no noise at all."""
+        return self.noise_free
+
+    @property
     def x_shape(self) -> tuple[int]:
         """Shape of one observation, `(2 P,)`."""
         return (2 * self.num_points,)

@@ -126,7 +126,8 @@ def _task(
         description=description,
         num_observations=NUM_OBSERVATIONS,
         observation_key=OBSERVATION_KEY,
-        input_scaling="root",
+        # Read noise takes counts below 0, which have no root.
+        input_scaling="asinh" if getattr(simulator, "read_noise", 0) else "root",
         # Moments of one histogram are sufficient up to the window's edges. Those of
         # a step scan's differences are too noisy: a network reads the whole curve.
         embedding="mlp" if is_scan else "none",

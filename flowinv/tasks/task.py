@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import fail
+from flowinv.data.entrance import host_rows, is_host
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
@@ -206,7 +207,10 @@ class Task:
         root = jax.random.key(self.observation_key, impl="threefry2x32")
         key_theta, key_x = jax.random.split(jax.random.fold_in(root, index))
         theta = self.prior.sample(key_theta, 1)[0].astype(np.float32)
-        x = jax.jit(self.simulator.simulate)(key_x, theta)
+        if is_host(self.simulator):
+            x = host_rows(self.simulator, key_x, theta[None])[0][0]
+        else:
+            x = jax.jit(self.simulator.simulate)(key_x, theta)
         return np.asarray(x, np.float32), np.asarray(theta)
 
     def reference(self, index: int, num_samples: int, key: Array) -> ExactDraws | None:

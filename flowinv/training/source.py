@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from flowinv.data.entrance import rows_at_once
 from flowinv.data.simulate import simulate_rows
 from flowinv.losses.npe import Batch
 from flowinv.models.estimator import Estimator, Frozen
@@ -55,14 +56,19 @@ def fixed_source(rows: Batch, batch_size: int) -> Source:
 
 
 def fresh_rows(
-    estimator: Estimator, frozen: Frozen, simulator: Simulator, key: Array, count: int
+    estimator: Estimator,
+    frozen: Frozen,
+    simulator: Simulator,
+    key: Array,
+    count: int,
+    at_once: int | None = None,
 ) -> Batch:
     """Draw `count` new rows of the joint distribution as a training batch.
 
     A simulation with non-finite numbers becomes an invalid row.
     """
     rows = jnp.arange(count, dtype=jnp.int32)
-    theta, x, valid = simulate_rows(key, rows, estimator.prior, simulator)
+    theta, x, valid = simulate_rows(key, rows, estimator.prior, simulator, at_once)
     features = estimator.features(frozen, x)
     return Batch(estimator.prior.to_latent(theta), features, valid)
 
@@ -75,6 +81,7 @@ def fresh_source(
     steps: int,
 ) -> Source:
     """New simulations in every step: no row is ever seen twice."""
+    at_once = rows_at_once(simulator, estimator.prior)
 
     def epoch(data: Frozen, key: Array) -> Array:
         del data, key
@@ -82,6 +89,6 @@ def fresh_source(
 
     def batch(data: Frozen, shared: Array, key: Array, position: Array) -> Batch:
         del shared, position
-        return fresh_rows(estimator, data, simulator, key, batch_size)
+        return fresh_rows(estimator, data, simulator, key, batch_size, at_once)
 
     return Source(frozen, epoch, batch, steps)

@@ -154,14 +154,13 @@ def test_missing_folder_is_named(tmp_path):
     refused(tmp_path / "nowhere", "a model in .*nowhere .*got no model.json")
 
 
-def test_a_prior_without_description_is_not_saved(boxed, tmp_path):
+def test_a_prior_of_transforms_comes_back(boxed, tmp_path):
     order = dist.transforms.OrderedTransform()
     base = dist.Normal(np.zeros(2), 1.0).to_event(1)
     prior = from_numpyro(dist.TransformedDistribution(base, order))
     estimator = dataclasses.replace(boxed.estimator, prior=prior)
-    with pytest.raises(ValueError, match="JSON can hold"):
-        save(tmp_path / "model", Posterior(estimator, boxed.variables))
-    assert not (tmp_path / "model").exists()
+    save(tmp_path, Posterior(estimator, estimator.skeleton((3,))))
+    assert load(tmp_path).estimator.prior == prior
 
 
 class Plain:

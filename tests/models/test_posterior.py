@@ -1,10 +1,13 @@
 """Draws, density and point estimates of a posterior, for any batch of x."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowinv.models import posterior as posterior_module
 from flowinv.models.posterior import Posterior
 
 KEY = jax.random.key(11)
@@ -231,3 +234,51 @@ def test_bad_arguments_answer_in_one_line(boxed, call, message):
     with pytest.raises(ValueError, match=message) as error:
         call(boxed)
     assert "\n" not in str(error.value)
+
+
+def test_other_numbers_of_draws_and_scans_compile_nothing(boxed, scans, monkeypatch):
+    """Few draws are the first of many; a scan more is a call more."""
+    traced = []
+
+    def counted(which):
+        original = getattr(posterior_module, which)
+
+        def call(*arguments):
+            traced.append(which)
+            return original(*arguments)
+
+        monkeypatch.setattr(posterior_module, which, call)
+
+    counted("latent_sample")
+    counted("latent_log_prob")
+    # An estimator that nothing was compiled for.
+    estimator = dataclasses.replace(boxed.estimator, input_scaling="asinh")
+    params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), boxed.variables.params)
+    for members, own in ((1, boxed.variables.params), (2, params)):
+        variables = dataclasses.replace(
+            boxed.variables, params=own, num_members=members
+        )
+        posterior, x = Posterior(estimator, variables), scans.reshape(-1, 3)[:4]
+        many = posterior.sample(KEY, x, 256)
+        density = posterior.log_prob(many, x)
+        assert traced == ["latent_sample", "latent_log_prob"]
+        five = np.concatenate([x, x[:1]])
+        few, one = posterior.sample(KEY, x, 2), posterior.sample(KEY, x[0], 7)
+        more = posterior.sample(KEY, five, 256)
+        posterior.sample(KEY, x[:3], 250)
+        again = posterior.log_prob(np.concatenate([many, many[:1]]), five)
+        assert len(traced) == 2
+        traced.clear()
+        np.testing.assert_allclose(few, many[:, :2], atol=2e-5)
+        np.testing.assert_allclose(one, many[0, :7], atol=2e-5)
+        np.testing.assert_allclose(more[:4], many, atol=2e-5)
+        np.testing.assert_allclose(again[:4], density, atol=1e-4)
+
+
+def test_mean_and_median_are_those_of_the_draws(boxed, scans):
+    """In calls of bounded memory: draws of all scans are never there at once."""
+    x = scans.reshape(-1, 3)
+    draws = np.asarray(boxed.sample(KEY, x, 3_000))
+    np.testing.assert_allclose(boxed.mean(KEY, x, 3_000), draws.mean(1), atol=1e-5)
+    found = boxed.median(KEY, x, 3_000)
+    np.testing.assert_allclose(found, np.median(draws, 1), atol=1e-5)
