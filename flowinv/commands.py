@@ -1,5 +1,6 @@
 """What each command does; heavy imports happen inside, so that --help is quick."""
 
+import io
 import json
 import platform
 import sys
@@ -15,11 +16,14 @@ import tyro
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.compiling import cache_folder
 from flowinv.experiment.config import RunConfig
+from flowinv.files import write_bytes
 from flowinv.methods.registry import METHODS
 from flowinv.models.registry import EMBEDDINGS, FLOWS, SUMMARIES
 
 __all__ = ["COMMANDS", "run_command"]
 
+# A signal is answered within two seconds, whatever is being computed.
+STOP_SECONDS = 1.5
 PACKAGES = ("flowinv", "jax", "jaxlib", "flax", "optax", "distrax", "numpyro", "chex")
 
 
@@ -54,14 +58,12 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
     from flowinv.training.fit import Interrupted
 
     folder = config.folder()
-    with StopRequest() as stop:
+    words = f"flowinv: stopped; go on with: flowinv run --out {folder} --resume"
+    with StopRequest(words, STOP_SECONDS) as stop:
         try:
             metrics = run(config, resume=resume, quiet=quiet, should_stop=stop)
         except Interrupted:
-            print(
-                f"flowinv: stopped; go on with: flowinv run --out {folder} --resume",
-                file=sys.stderr,
-            )
+            print(words, file=sys.stderr)
             return stop.exit_code
     for name, _, _ in config.models():
         if words := _one_line(name, metrics):
@@ -92,6 +94,7 @@ def infer(
     out: str = "",
     model: str = "",
     seed: int = 0,
+    overwrite: bool = False,
 ) -> int:
     """Posterior of measured scans from a trained run.
 
@@ -99,17 +102,20 @@ def infer(
         run: folder of a run, or of a model.
         x: scan file: csv, npy, npz (array x or observation) or h5; one scan or many.
         num_samples: posterior draws per scan.
-        out: npz for the draws: samples [scan, n, D], names and units; "" writes none.
+        out: file for the draws: an npz with samples [scan, n, D], names and units, or
+            a csv with a row for each draw; "" writes none.
         model: model of the run to ask; "" takes the best. In rounds every observation
             has its own, such as spline/observation_1.
         seed: seed of the draws.
+        overwrite: replace a file that is there.
     """
     check_at_least("--num-samples", num_samples, 20)
     if not 0 <= seed < 2**32:
         fail("--seed", "from 0 to 2^32 - 1", seed)
-    folder = Path(run)
+    folder = Path(run).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
+    target = _target(out, overwrite) if out else None
     task = _task_of(folder)
     posterior = _load(folder, model)
     _warn_of_rounds(folder)
@@ -118,9 +124,6 @@ def infer(
 
     counts = posterior.estimator.input_scaling == "root"
     scans = read_scans(x, posterior.x_shape, counts=counts)
-    target = Path(out) if out else None
-    if target is not None and (target.is_dir() or not target.parent.is_dir()):
-        fail("--out", "to name a file in an existing folder", repr(out))
     import jax
 
     draws = posterior.sample(jax.random.key(seed), scans, num_samples)
@@ -136,11 +139,38 @@ def infer(
             fit = task.classical(scan)
         print(answer_table(prior, own, fit, derived))
     if target is not None:
-        names, units = np.array(prior.names), np.array(prior.units)
-        with target.open("wb") as file:
-            np.savez_compressed(file, samples=draws, names=names, units=units)
+        write_bytes(target, _as_file(target.suffix, draws, prior))
         print(f"\ndraws: {target}")
     return 0
+
+
+def _target(out: str, overwrite: bool) -> Path:
+    """The file for draws, checked."""
+    target = Path(out).expanduser()
+    if target.is_dir() or not target.parent.is_dir():
+        fail("--out", "to name a file in an existing folder", repr(out))
+    if target.suffix not in (".npz", ".csv"):
+        fail("--out", "to end in .npz or .csv", repr(out))
+    if target.exists() and not overwrite:
+        fail("--out", "to name a new file", repr(out), "Add --overwrite.")
+    return target
+
+
+def _as_file(suffix: str, draws: np.ndarray, prior: Any) -> bytes:
+    """Draws `[scan, n, D]` as the bytes of an npz or csv file."""
+    if suffix == ".npz":
+        buffer = io.BytesIO()
+        names, units = np.array(prior.names), np.array(prior.units)
+        np.savez_compressed(buffer, samples=draws, names=names, units=units)
+        return buffer.getvalue()
+    pairs = zip(prior.names, prior.units, strict=True)
+    head = ["scan", *(f"{name} ({unit})" if unit else name for name, unit in pairs)]
+    rows = [
+        ",".join([str(scan + 1), *(f"{v:.9g}" for v in draw)])
+        for scan, own in enumerate(draws)
+        for draw in own
+    ]
+    return ("\n".join([",".join(head), *rows]) + "\n").encode()
 
 
 def _warn_of_rounds(folder: Path) -> None:
@@ -196,7 +226,7 @@ def report(run: tyro.conf.Positional[str]) -> int:
     from flowinv.report.content import load_content
     from flowinv.report.page import write_report
 
-    folder = Path(run)
+    folder = Path(run).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
     write_report(load_content(folder / "report.npz"), folder / "report.html")

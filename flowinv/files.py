@@ -5,20 +5,35 @@ or none, never half of one. Frozen dataclasses become JSON and come back with na
 types checked, so that a mistyped file answers in one line.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import io
 import json
+import os
+import platform
 import types
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    NoReturn,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
 from flowinv.checks import check_known, fail
 
 __all__ = [
+    "LOCK",
+    "Lock",
     "from_plain",
     "read_arrays",
     "read_json",
@@ -30,6 +45,67 @@ __all__ = [
 ]
 
 Kind = TypeVar("Kind")
+
+LOCK = ".lock"
+
+
+class Lock:
+    """One process at a time in a folder; a dead one's lock is free at once.
+
+    The system holds the lock for as long as the process lives and the object is not
+    released; where a file system knows no locks there is none.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Take the lock of `folder`, which exists.
+
+        Raises:
+            ValueError: another process has it; the line names it.
+        """
+        self._path = Path(folder) / LOCK
+        while True:
+            self._file = self._path.open("a+")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._refuse()
+            except OSError:
+                return
+            # Whoever released it took the file away: then this one is nobody's.
+            if self._is_there():
+                break
+            self._file.close()
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {platform.node()}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Give the lock back; a second time does nothing."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the lock."""
+        self.release()
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
+
+    def _refuse(self) -> NoReturn:
+        self._file.seek(0)
+        holder = self._file.read() or "another process"
+        self._file.close()
+        remedy = "Wait for it, or choose another folder."
+        fail(f"folder {self._path.parent}", "to be in nobody's use", holder, remedy)
 
 
 def write_bytes(path: str | Path, blob: bytes) -> None:
@@ -65,13 +141,14 @@ def read_json(path: str | Path, what: str, remedy: str = "") -> Any:
         return fail(f"{what} {path}", "to be JSON", "something else", remedy)
 
 
-def write_arrays(path: str | Path, value: Any, schema: int = 1) -> None:
+def write_arrays(path: str | Path, value: Any, schema: int | str = 1) -> None:
     """Write a dataclass with arrays to one npz file, whole or not at all.
 
     Args:
         path: the file.
         value: the dataclass.
-        schema: version of its fields' meaning, asked for by `read_arrays`.
+        schema: version of its fields' meaning, or of what it was made from, asked for
+            by `read_arrays`.
     """
     arrays: dict[str, np.ndarray] = {}
     tree = {"schema": schema, "content": to_plain(value, arrays)}
@@ -80,7 +157,9 @@ def write_arrays(path: str | Path, value: Any, schema: int = 1) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_arrays(kind: type[Kind], path: str | Path, what: str, schema: int = 1) -> Kind:
+def read_arrays(
+    kind: type[Kind], path: str | Path, what: str, schema: int | str = 1
+) -> Kind:
     """Read what `write_arrays` wrote; never unpickles.
 
     Args:

@@ -1,6 +1,9 @@
-"""Ctrl-C and SIGTERM as a question the work asks at safe moments."""
+"""Ctrl-C and SIGTERM as a question the work asks at safe moments, and a deadline."""
 
+import os
 import signal
+import sys
+import threading
 import types
 from typing import Self
 
@@ -12,11 +15,21 @@ class StopRequest:
 
     `stop()` says whether one came; `exit_code` is then 130 or 143. A second signal of
     either kind breaks off at once, as it would without this context.
+
+    Work that does not get to ask in time, because one compiled program or one fit takes
+    longer, is ended with the process: files are written whole or not at all, so that
+    what was done before is there.
     """
 
-    def __init__(self) -> None:
-        """Start without a request."""
-        self.exit_code = 0
+    def __init__(self, words: str = "", seconds: float | None = None) -> None:
+        """Start without a request.
+
+        Args:
+            words: what is said on stderr when time is up.
+            seconds: that the work has to ask and to save; None waits for ever.
+        """
+        self.exit_code, self._words, self._seconds = 0, words, seconds
+        self._timer: threading.Timer | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -26,7 +39,9 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put the old handlers back."""
+        """Put the old handlers back; the deadline is off."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._restore()
 
     def __call__(self) -> bool:
@@ -36,6 +51,14 @@ class StopRequest:
     def _note(self, number: int, _: types.FrameType | None) -> None:
         self.exit_code = 128 + number
         self._restore()
+        if self._seconds is not None:
+            self._timer = threading.Timer(self._seconds, self._leave)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _leave(self) -> None:
+        print(self._words, file=sys.stderr, flush=True)
+        os._exit(self.exit_code)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -89,7 +89,7 @@ def test_output_that_cannot_be_written(refused, flowinv, tmp_path):
         "Not a directory",
         "Choose another --out.",
     )
-    refused(flowinv("run", *TINY, f"--out={tmp_path / 'file'}"), "new or empty")
+    refused(flowinv("run", *TINY, f"--out={tmp_path / 'file'}"), "File exists")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_what_it_promises(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        *("config.json", "simulations", "cinn", "model"),
+        *("config.json", "task.npz", "simulations", "observed.npz", "cinn", "model"),
         *("metrics.json", "report.npz", "report.html"),
     }
     metrics = json.loads((finished / "metrics.json").read_text())

@@ -12,6 +12,9 @@ from flowinv.tasks.registry import task
 TASK = "beam_profile:points=100,samples=200"
 
 
+CELLS = [str(7 + i * i % 11) for i in range(200)]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model folder without training: two profiles of 100 points."""
@@ -27,14 +30,13 @@ def model(tmp_path_factory):
 def scan(tmp_path):
     """A good scan file, to be made bad."""
     path = tmp_path / "scan.csv"
-    path.write_text(",".join(map(str, range(200))))
+    path.write_text(",".join(CELLS))
     return path
 
 
 def write_csv(change):
     def write(path):
-        cells = [str(i) for i in range(200)]
-        path.write_text(change(cells))
+        path.write_text(change(CELLS))
         return path
 
     return write
@@ -103,6 +105,8 @@ def test_bad_scans_answer_in_one_line(refused, flowinv, model, scan, write, word
         (["--seed=-1"], ["--seed from 0 to 2^32 - 1; got -1"]),
         (["--out=/no/where/draws.npz"], ["--out", "existing folder"]),
         (["--out=/"], ["--out to name a file"]),
+        (["--out=draws.txt"], ["--out to end in .npz or .csv; got 'draws.txt'"]),
+        (["--out=draws"], ["--out to end in .npz or .csv"]),
         (["--model=splin"], ["model in", "'splin'"]),
     ],
 )
@@ -135,3 +139,21 @@ def test_a_tampered_model_is_refused(refused, flowinv, model, scan, tmp_path):
     blob[-1] ^= 1
     path.write_bytes(bytes(blob))
     refused(flowinv("infer", tmp_path, f"--x={scan}"), "with SHA-256", "Save the model")
+
+
+def test_draws_as_a_table_and_nothing_overwritten(refused, flowinv, model, scan):
+    """A csv holds what it is called; a file that is there is not replaced unasked."""
+    table, archive = scan.parent / "draws.csv", scan.parent / "draws.npz"
+    ask = ("infer", model, f"--x={scan}", "--num-samples=20")
+    for out in (table, archive):
+        code, _, err = flowinv(*ask, f"--out={out}")
+        assert (code, err) == (0, [])
+    rows = np.genfromtxt(table, delimiter=",", skip_header=1)
+    with np.load(archive) as found:
+        np.testing.assert_allclose(rows[:, 1:], found["samples"][0], rtol=1e-6)
+    assert table.read_text().startswith("scan,mean_x (grid),mean_y (grid),std_x (gr")
+    before = table.read_bytes()
+    refused(flowinv(*ask, f"--out={table}", "--seed=1"), "a new file", "--overwrite")
+    assert table.read_bytes() == before
+    assert flowinv(*ask, f"--out={table}", "--seed=1", "--overwrite")[0] == 0
+    assert table.read_bytes() != before

@@ -35,6 +35,9 @@ __all__ = [
 # Parameters at which a simulator is probed: one run of a host's, many of a jitted one.
 _PROBES, _HOST_PROBES = 32, 2
 _KEYS = 2
+# Share of the memory limit that rows are measured to fill: compiled for speed they take
+# somewhat more than the probe does, and a program's own memory comes on top.
+_FILL = 0.6
 
 
 def admit_prior(prior: Any) -> Prior:
@@ -133,7 +136,8 @@ def row_bytes(simulator: Any, prior: Prior) -> int:
 
 def rows_at_once(simulator: Any, prior: Prior, lanes: int = 1) -> int:
     """Rows of a jit-able simulator that fit the memory limit, for each lane."""
-    return max(1, memory_limit() // (row_bytes(simulator, prior) * lanes))
+    room = _FILL * memory_limit() / lanes
+    return max(1, int(room // row_bytes(simulator, prior)))
 
 
 @by_content(maxsize=16)

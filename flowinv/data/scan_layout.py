@@ -59,7 +59,7 @@ def arrange_table(
         return _without_position_row(values).reshape(-1, *x_shape)
     else:
         values = _without_positions(path, table._replace(values=values), size)
-    return _side_by_side(path, values, x_shape)
+    return _side_by_side(path, values, x_shape, table.values.shape)
 
 
 def arrange_array(
@@ -90,7 +90,10 @@ def arrange_array(
 
 
 def _side_by_side(
-    path: Path, values: np.ndarray, x_shape: tuple[int, ...]
+    path: Path,
+    values: np.ndarray,
+    x_shape: tuple[int, ...],
+    written: tuple[int, ...],
 ) -> np.ndarray:
     """A column, two columns, or two rows, as one scan."""
     size, (rows, columns) = math.prod(x_shape), values.shape
@@ -108,7 +111,7 @@ def _side_by_side(
     return fail(
         f"scan in {path.name}",
         f"with {size} numbers per row (or {size} rows of one)",
-        f"{rows} x {columns} (rows x columns)",
+        f"{written[0]} x {written[1]} (rows x columns)",
         "Name its columns: FILE#2,3.",
     )
 

@@ -46,7 +46,7 @@ def write_dataset(
     """
     import zarr
 
-    path = Path(path)
+    path = Path(path).expanduser()
     _check_lengths(dataset)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not overwrite:
@@ -75,7 +75,7 @@ def append_dataset(path: str | Path, dataset: Dataset) -> int:
         ValueError: no store there, or theta or x of another shape than its rows.
     """
     _check_lengths(dataset)
-    group = _open(Path(path), "r+")
+    group = _open(Path(path).expanduser(), "r+")
     for name in _DTYPES:
         expected, got = group[name].shape[1:], getattr(dataset, name).shape[1:]
         if tuple(expected) != tuple(got):
@@ -89,7 +89,7 @@ def read_dataset(path: str | Path, rows: slice | None = None) -> Dataset:
     Raises:
         ValueError: no store there.
     """
-    group = _open(Path(path), "r")
+    group = _open(Path(path).expanduser(), "r")
     span = (rows or slice(None)).indices(int(group.attrs["num_rows"]))
     if span[2] != 1:
         fail("rows", "to be contiguous", rows)
@@ -103,7 +103,7 @@ def num_rows(path: str | Path) -> int:
     Raises:
         ValueError: no store there.
     """
-    return int(_open(Path(path), "r").attrs["num_rows"])
+    return int(_open(Path(path).expanduser(), "r").attrs["num_rows"])
 
 
 def _open(path: Path, mode: str) -> "zarr.Group":

@@ -15,7 +15,7 @@ from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
-from flowinv.experiment.score import observe, score
+from flowinv.experiment.score import kept, observe, score
 from flowinv.files import (
     read_arrays,
     read_json,
@@ -31,7 +31,7 @@ from flowinv.types import Dataset, Simulator
 
 __all__ = ["infer_amortised"]
 
-_HELD_OUT = "held_out.npz"
+_HELD_OUT, _RESULT = "held_out.npz", "result.npz"
 _HISTORY = ("train_loss", "validation_loss", "gradient_norm", "out_of_range", "step")
 
 
@@ -57,7 +57,13 @@ def infer_amortised(
     observed = observe(run) + scans
     for name, flow, seed in run.config.models():
         trained = _trained(run, name, flow, seed, data)
-        results[name] = _measured(run, name, trained, observed)
+
+        def find(name: str = name, trained: _Trained = trained) -> ModelResult:
+            return _measured(run, name, trained, observed)
+
+        depends = [(o.label, o.x) for o in observed]
+        path = run.folder / name / _RESULT
+        results[name] = kept(path, ModelResult, depends, find)
     return results, observed
 
 
@@ -121,7 +127,8 @@ def _trained(
         return _Trained(load(folder / "model"), history, **read_json(done, "training"))
     method, began = run.config.method, time.monotonic()
     # What an earlier network said is not what this one will say.
-    (folder / _HELD_OUT).unlink(missing_ok=True)
+    for name_of_old in (_HELD_OUT, _RESULT):
+        (folder / name_of_old).unlink(missing_ok=True)
     run.watch.note(f"{name}: compile")
     key = run.key("train")
     with run.watch.bar(f"train {name}") as bar:

@@ -45,7 +45,7 @@ class EvaluateConfig:
         check_at_least("num_exact", self.num_exact, 100)
         for name in self.classifiers:
             check_known("classifier", name, ("mlp", "forest"))
-        if self.references and not Path(self.references).is_dir():
+        if self.references and not Path(self.references).expanduser().is_dir():
             fail("references", "to be a folder", self.references)
 
 
@@ -107,7 +107,7 @@ class RunConfig:
     def folder(self) -> Path:
         """Return the folder of the run."""
         if self.out:
-            return Path(self.out)
+            return Path(self.out).expanduser()
         task = "".join(c if c.isalnum() or c in "._" else "-" for c in self.task)
         return Path("runs") / f"{task}-{'-'.join(self.flow)}"
 

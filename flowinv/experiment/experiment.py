@@ -6,18 +6,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax import Array
 
 from flowinv.checks import fail
+from flowinv.data.entrance import probe
 from flowinv.experiment.config import RunConfig, same_run
 from flowinv.experiment.watch import Watch
-from flowinv.files import write_json
+from flowinv.files import LOCK, Lock, read_arrays, write_arrays, write_json
+from flowinv.identity import identity
 from flowinv.tasks.task import Task
+from flowinv.training.checkpoint import same_numbers
 
 __all__ = ["Experiment", "open_folder", "versions"]
 
 # Streams of the run's key.
 _STREAMS = ("simulate", "train", "evaluate", "observe")
+_TASK = "task.npz"
 _PACKAGES = ("flowinv", "jax", "flax", "optax", "numpy")
 
 
@@ -43,32 +48,75 @@ class Experiment:
         return jax.random.fold_in(root, _STREAMS.index(stream))
 
 
-def open_folder(config: RunConfig, resume: bool) -> Path:
-    """Create the run folder, or accept an earlier run's for resuming.
+def open_folder(config: RunConfig, task: Task, resume: bool) -> Lock:
+    """Create the run folder, or accept an earlier run's for resuming; it is locked.
 
     Raises:
-        ValueError: if the folder holds another run or nothing to resume, or cannot be
-            written.
+        ValueError: if the folder holds another run or nothing to resume, is in use, or
+            cannot be written.
     """
     folder = config.folder()
-    saved = folder / "config.json"
-    if resume:
-        if not saved.is_file():
-            fail(f"a run to resume in {folder}", "(config.json)", "none")
-        if not same_run(RunConfig.read(saved), config):
-            remedy = "Give the settings of the first start, or only --out and --resume."
-            fail(f"the config in {folder}", "to be this one", "another", remedy)
-        return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        remedy = "Continue it with --resume, or choose another --out."
-        fail("output folder", "to be new or empty", f"{folder}", remedy)
+    if resume and not (folder / "config.json").is_file():
+        fail(f"a run to resume in {folder}", "(config.json)", "none")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(saved, {"config": config.to_json(), "versions": versions()})
+        lock = Lock(folder)
     except OSError as error:
         reason = f"{folder} ({error.strerror})"
         fail("output folder", "to be writable", reason, "Choose another --out.")
-    return folder
+    try:
+        _claim(config, task, resume)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _claim(config: RunConfig, task: Task, resume: bool) -> None:
+    """Check that a folder is this run's, or make it so."""
+    folder = config.folder()
+    saved = folder / "config.json"
+    if resume:
+        if not same_run(RunConfig.read(saved), config):
+            remedy = "Give the settings of the first start, or only --out and --resume."
+            fail(f"the config in {folder}", "to be this one", "another", remedy)
+        _check_task(folder / _TASK, task)
+        return
+    if any(path.name != LOCK for path in folder.iterdir()):
+        remedy = "Continue it with --resume, or choose another --out."
+        fail("output folder", "to be new or empty", f"{folder}", remedy)
+    write_arrays(folder / _TASK, _problem(task))
+    write_json(saved, {"config": config.to_json(), "versions": versions()})
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What tells a task from another one that has the same name.
+
+    Attributes:
+        prior: its description, hashed.
+        probe: what the simulator gives at fixed keys and parameters.
+    """
+
+    prior: str
+    probe: np.ndarray
+
+
+def _problem(task: Task) -> _Problem:
+    return _Problem(
+        identity(task.prior.to_config())[0], probe(task.simulator, task.prior)
+    )
+
+
+def _check_task(path: Path, task: Task) -> None:
+    """Raise where a task's prior or simulator has changed since the run began."""
+    kept, own = read_arrays(_Problem, path, "task of the run"), _problem(task)
+    others = ["prior"] * (kept.prior != own.prior)
+    others += ["simulator"] * (not same_numbers(kept.probe, own.probe))
+    if others:
+        remedy = "Put it back as it was, or choose another --out."
+        got = f"another {' and '.join(others)}"
+        fail(f"the task of {path.parent}", "to be what it was", got, remedy)
 
 
 def versions() -> dict[str, str]:

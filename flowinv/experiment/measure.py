@@ -70,7 +70,7 @@ def check_observations(task: Task, config: EvaluateConfig) -> None:
     """
     for index in parse_indices(config.observations, task.num_observations):
         if config.references:
-            _from_file(task, Path(config.references), index)
+            _from_file(task, Path(config.references).expanduser(), index)
 
 
 def diagnose(
@@ -176,7 +176,9 @@ def observations(
     for index in parse_indices(config.observations, task.num_observations):
         note = ""
         if config.references:
-            x, theta, exact = _from_file(task, Path(config.references), index)
+            x, theta, exact = _from_file(
+                task, Path(config.references).expanduser(), index
+            )
             if exact is not None:
                 exact = _some(exact, config.num_exact)
         else:

@@ -2,6 +2,7 @@
 
 import time
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax import Array
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
-from flowinv.experiment.score import observe, score
+from flowinv.experiment.score import kept, observe, score
 from flowinv.models.files import save
 from flowinv.report.content import ModelResult, Observation, RoundsTrace
 from flowinv.sequential import Rounds, run_rounds
@@ -37,7 +38,12 @@ def infer_in_rounds(
         seconds = time.monotonic() - began
         for observation, posterior in zip(observed, done.posteriors, strict=True):
             save(run.folder / name / model_folder(observation.label), posterior)
-        results[name] = _result(run, key, observed, done, seconds)
+
+        def find(key: Array = key, done: Rounds = done, s: float = seconds) -> Any:
+            return _result(run, key, observed, done, s)
+
+        path, depends = run.folder / name / "result.npz", [o.x for o in observed]
+        results[name] = kept(path, ModelResult, depends, find)
     return results, observed
 
 

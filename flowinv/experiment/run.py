@@ -65,11 +65,12 @@ def run(
         set_memory_limit(config.memory)
     task = get_task(config.task) if task is None else task
     scans = _checked(config, task)
-    folder = open_folder(config, resume)
-    experiment = Experiment(config, task, folder, Watch(quiet, should_stop))
-    infer = infer_amortised if config.method.amortised else infer_in_rounds
-    results, observed = infer(experiment, scans)
-    return _finished(experiment, results, observed, began)
+    with open_folder(config, task, resume):
+        watch = Watch(quiet, should_stop)
+        experiment = Experiment(config, task, config.folder(), watch)
+        infer = infer_amortised if config.method.amortised else infer_in_rounds
+        results, observed = infer(experiment, scans)
+        return _finished(experiment, results, observed, began)
 
 
 def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:

@@ -1,22 +1,64 @@
 """Answers of an experiment's models, scored: what amortised and rounds share."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jax import Array
 
+from flowinv.checks import InputError
 from flowinv.diagnostics.check import HeldOut, Results
 from flowinv.experiment import measure
 from flowinv.experiment.experiment import Experiment
+from flowinv.files import read_arrays, write_arrays
+from flowinv.identity import identity
 from flowinv.report.content import Answer, Observation
 
-__all__ = ["observe", "score"]
+__all__ = ["kept", "observe", "score"]
+
+Kind = TypeVar("Kind")
 
 
 def observe(run: Experiment) -> tuple[Observation, ...]:
-    """The task's fixed observations that the config names."""
+    """The task's fixed observations that the config names; kept, once found."""
     run.watch.note("exact posteriors of the observations")
-    return measure.observations(run.key("observe"), run.task, run.config.evaluate)
+
+    def found() -> _Observed:
+        key, task = run.key("observe"), run.task
+        return _Observed(measure.observations(key, task, run.config.evaluate))
+
+    if run.config.evaluate.references:
+        return found().observations  # files, which may be others the next time
+    return kept(run.folder / "observed.npz", _Observed, (), found).observations
+
+
+@dataclass(frozen=True)
+class _Observed:
+    observations: tuple[Observation, ...]
+
+
+def kept(
+    path: Path, kind: type[Kind], depends: tuple[Any, ...], find: Callable[[], Kind]
+) -> Kind:
+    """Return what `find` finds, from a file of an earlier start if there is one.
+
+    Args:
+        path: the file, in the folder of a run: config and task are the same.
+        kind: dataclass of what is found.
+        depends: what else it depends on.
+        find: the long work.
+    """
+    mark = identity(version("flowinv"), depends)[0]
+    if path.is_file():
+        with contextlib.suppress(InputError):  # of another version, or damaged
+            return read_arrays(kind, path, "what was measured", mark)
+    found = find()
+    write_arrays(path, found, mark)
+    return found
 
 
 def score(

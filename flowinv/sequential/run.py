@@ -174,16 +174,18 @@ class _Driver:
         store, history = self._store(lanes, keys, x_obs), []
         if store is not None and store.latest() is not None:
             state, history = self._restored(store, state)
-        while not bool(state.stopped.all()):
-            state, info = self._round(state, x_obs)
-            history.append(jax.tree.map(np.asarray, info))
+        try:
+            while not bool(state.stopped.all()):
+                state, info = self._round(state, x_obs)
+                history.append(jax.tree.map(np.asarray, info))
+                if store is not None:
+                    store.save(len(history), (state, history))
+                self._report(lanes, history[-1])
+                if self.should_stop is not None and self.should_stop():
+                    raise Interrupted
+        finally:
             if store is not None:
-                store.save(len(history), (state, history))
-            self._report(lanes, history[-1])
-            if self.should_stop is not None and self.should_stop():
-                raise Interrupted
-        if store is not None:
-            store.close()
+                store.close()
         return self._lanes(state, history, size)
 
     def _round(self, state: RoundsState, x_obs: Array) -> tuple[RoundsState, RoundInfo]:

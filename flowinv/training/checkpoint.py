@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from flowinv.checks import InputError, fail
-from flowinv.files import read_arrays, write_arrays
+from flowinv.files import LOCK, Lock, read_arrays, write_arrays
 
-__all__ = ["Checkpoints", "Marks"]
+__all__ = ["Checkpoints", "Marks", "same_numbers"]
 
 Marks = dict[str, str | np.ndarray]
 """All that a run depends on, by name: hashes, or numbers equal to rounding."""
@@ -42,6 +42,7 @@ class Checkpoints:
 
         folder = _own_folder(folder, marks)
         self._ocp, self._folder = ocp, folder
+        self._lock = Lock(folder)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=2, create=True, enable_async_checkpointing=False
         )
@@ -81,8 +82,9 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Release the manager's threads."""
+        """Release the manager's threads, and the folder."""
         self._manager.close()
+        self._lock.release()
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _own_folder(folder: Path, marks: Marks) -> Path:
     own = _Marks({n: m for n, m in marks.items() if isinstance(m, str)}, arrays)
     for number in itertools.count(1):
         place = folder if number == 1 else Path(f"{folder}-{number}")
-        if not place.is_dir() or not any(place.iterdir()):
+        if not place.is_dir() or all(path.name == LOCK for path in place.iterdir()):
             place.mkdir(parents=True, exist_ok=True)
             write_arrays(place / _FILE, own)
             return place
@@ -127,6 +129,11 @@ def _agree(one: Any, other: Any) -> bool:
     """Whether hashes are equal, or numbers to rounding."""
     if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
         return one is not None and one == other
+    return same_numbers(one, other)
+
+
+def same_numbers(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether numbers are equal but for the rounding of another machine."""
     if one.shape != other.shape:
         return False
     size = np.abs(other[np.isfinite(other)]).max(initial=0.0)

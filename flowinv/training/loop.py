@@ -60,7 +60,20 @@ class Loop:
         progress: Callable[[Progress], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """Run to the end, or to `Interrupted`."""
+        """Run to the end, or to `Interrupted`; the checkpoints are closed."""
+        try:
+            return self._run(state, frozen, progress, should_stop)
+        finally:
+            if self.store is not None:
+                self.store.close()
+
+    def _run(
+        self,
+        state: TrainState,
+        frozen: Any,
+        progress: Callable[[Progress], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> tuple[TrainState, dict[str, np.ndarray]]:
         history = {name: np.zeros((0,)) for name in EpochInfo._fields}
         if self.store is not None and self.store.latest() is not None:
             state, _, history = self.store.restore((state, frozen, history))
@@ -80,8 +93,6 @@ class Loop:
             if stop:
                 raise Interrupted
         self._save(state, frozen, history)
-        if self.store is not None:
-            self.store.close()
         return state, history
 
     def _save(self, state: TrainState, frozen: Any, history: dict) -> None:

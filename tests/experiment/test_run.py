@@ -189,7 +189,7 @@ def test_a_stop_before_training_leaves_a_resumable_run(unbroken):
     folder = other.folder()
     with pytest.raises(Interrupted):
         run(other, quiet=True, should_stop=lambda: True)
-    assert {path.name for path in folder.iterdir()} == {"config.json"}
+    assert {path.name for path in folder.iterdir()} == {"config.json", "task.npz"}
     # What a kill in the middle of writing the simulations leaves.
     (folder / "simulations.part" / "theta").mkdir(parents=True)
     asked = []
