@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ __all__ = [
     "check_shape",
     "fail",
     "finite_float32",
+    "named",
     "one_key",
     "one_line",
     "whole",
@@ -78,9 +80,21 @@ def check_shape(what: str, shape: tuple[int, ...], expected: tuple[int, ...]) ->
         fail(what, f"with shape {tuple(expected)}", tuple(shape))
 
 
+def named(value: Any) -> str:
+    """What a value is, in words that are the same in every process."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"the function {value.__qualname__}"
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+
+
 def one_line(error: BaseException) -> str:
     """Kind and first words of an error, on one line."""
-    words = " ".join(str(error).split())
+    words = re.sub(r" ?\(https?:[^)]*\)", "", " ".join(str(error).split()))
     return f"{type(error).__name__}: {words}"[:300].removesuffix(": ")
 
 
@@ -104,7 +118,7 @@ def one_key(key: Any, what: str = "key") -> Array:
     """
     remedy = "Give jax.random.key(seed)."
     if not isinstance(key, jax.Array):
-        fail(what, "to be a key of jax.random", f"{key!r:.60}", remedy)
+        fail(what, "to be a key of jax.random", named(key), remedy)
     if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.dtype != np.uint32 or key.shape != (2,):
             got = f"an array of {key.dtype} with shape {key.shape}"

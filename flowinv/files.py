@@ -29,7 +29,7 @@ from typing import (
 
 import numpy as np
 
-from flowinv.checks import check_known, fail
+from flowinv.checks import check_known, fail, named
 
 __all__ = [
     "LOCK",
@@ -230,7 +230,7 @@ def settled(kind: type[Kind], config: Any, what: str) -> Kind:
         ValueError: another type, or a field of another type.
     """
     if not isinstance(config, kind):
-        fail(what, f"to be a {kind.__name__}", f"{config!r:.80}")
+        fail(what, f"to be a {kind.__name__}", named(config))
     return from_plain(config, to_plain(config), what)
 
 

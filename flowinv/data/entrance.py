@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import InputError, fail, finite_float32, one_line
+from flowinv.checks import InputError, fail, finite_float32, named, one_line
 from flowinv.compiling import compiled, memory_limit
 from flowinv.identity import by_content
 from flowinv.priors.latent import Prior
@@ -69,7 +69,7 @@ def x_shape_of(simulator: Any) -> tuple[int, ...]:
         got = f"the class {simulator.__name__}"
         fail("simulator", "to be an object", got, "Call the class.")
     if not any(callable(getattr(simulator, name, None)) for name in methods):
-        fail("simulator", "with simulate(key, theta)", f"{simulator!r:.60}", remedy)
+        fail("simulator", "with simulate(key, theta)", named(simulator), remedy)
     if not hasattr(simulator, "x_shape"):
         fail("simulator", "with x_shape", type(simulator).__name__, remedy)
     shape = simulator.x_shape

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowinv.checks import check_shape, fail
+from flowinv.checks import check_shape, fail, one_key
 from flowinv.data.entrance import host_rows, is_host, rows_at_once
 from flowinv.data.scans import read_scans
 from flowinv.data.simulate import by_parts, simulate
 from flowinv.diagnostics.check import Answered, HeldOut, Inputs, Results
 from flowinv.experiment.config import EvaluateConfig
+from flowinv.files import settled
 from flowinv.identity import by_content
 from flowinv.models.posterior import Posterior
 from flowinv.report.content import ModelResult, Observation
@@ -90,8 +91,15 @@ def diagnose(
     Raises:
         ValueError: for an observation that the task does not have.
     """
-    config = config or EvaluateConfig()
+    if not isinstance(posterior, Posterior):
+        remedy = "Give fit.posterior."
+        fail("posterior", "to be a Posterior", type(posterior).__name__, remedy)
+    if not isinstance(task, Task):
+        fail("task", "to be a flowinv.Task", type(task).__name__)
+    key = one_key(key)
+    config = settled(EvaluateConfig, config or EvaluateConfig(), "config")
     config.check()
+    check_shape("x of the task", tuple(task.simulator.x_shape), posterior.x_shape)
     check_observations(task, config)
     observed = observations(key, task, config)
     found = held_out(key, posterior, task, config)

@@ -6,7 +6,6 @@ then `model/` (the best by validation loss), `metrics.json`, `report.npz` and
 `report.html`.
 """
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -14,7 +13,9 @@ from typing import Any
 
 import jax
 
+from flowinv.checks import fail
 from flowinv.compiling import set_memory_limit
+from flowinv.data.entrance import admit_simulator, is_host
 from flowinv.experiment import measure
 from flowinv.experiment.advice import next_steps
 from flowinv.experiment.amortised import infer_amortised
@@ -24,6 +25,7 @@ from flowinv.experiment.experiment import Experiment, open_folder, versions
 from flowinv.experiment.rounds import infer_in_rounds, model_folder
 from flowinv.experiment.watch import Watch
 from flowinv.files import settled, write_json
+from flowinv.models.entrance import admit_estimator
 from flowinv.report.content import (
     ModelResult,
     Observation,
@@ -63,7 +65,10 @@ def run(
     config.check()
     if config.memory:
         set_memory_limit(config.memory)
-    task = get_task(config.task) if task is None else task
+    if task is None:
+        task = get_task(config.task)
+    elif not isinstance(task, Task):
+        fail("task", "to be a flowinv.Task", type(task).__name__)
     scans = _checked(config, task)
     with open_folder(config, task, resume):
         watch = Watch(quiet, should_stop)
@@ -75,13 +80,13 @@ def run(
 
 def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:
     """Everything a bad setting, file or index could break, before the long work."""
+    shape = admit_simulator(task.simulator, task.prior)
+    if is_host(task.simulator) and config.method.amortised:
+        remedy = "Use a method of rounds: --method tsnpe."
+        got = "simulate_batch alone"
+        fail("simulator", "with simulate(key, theta) for one network", got, remedy)
     for name in config.flow:
-        estimator = build_estimator(task, name, config.network)
-        if estimator.input_scaling == "auto":  # the data will say; shapes do not care
-            estimator = dataclasses.replace(estimator, input_scaling="none")
-        # Traced only: a network that cannot read this x answers now.
-        shape = tuple(task.simulator.x_shape)
-        jax.eval_shape(lambda e=estimator, s=shape: e.skeleton(s))
+        admit_estimator(build_estimator(task, name, config.network), shape)
     if not config.method.amortised:
         config.method.check_prior(task.prior)
     measure.check_observations(task, config.evaluate)

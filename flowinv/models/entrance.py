@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flowinv.checks import InputError, check_known, fail, one_line
+from flowinv.checks import InputError, check_known, fail, named, one_line
 from flowinv.data.entrance import admit_prior
 from flowinv.data.standardise import SCALINGS
 from flowinv.flows.base import ConditionalFlow
@@ -16,7 +16,7 @@ from flowinv.models.estimator import Estimator
 from flowinv.models.registry import describe
 from flowinv.priors.config import prior_from_config
 
-__all__ = ["admit_estimator", "estimator_marks"]
+__all__ = ["admit_estimator", "admit_parts", "estimator_marks"]
 
 
 def admit_estimator(estimator: Any, x_shape: tuple[int, ...]) -> None:
@@ -31,19 +31,34 @@ def admit_estimator(estimator: Any, x_shape: tuple[int, ...]) -> None:
             summary or an embedding that does not map this x to a vector, or that
             needs more than parameters (batch statistics, random numbers).
     """
-    if not isinstance(estimator, Estimator):
-        fail("estimator", "to be a flowinv.Estimator", f"{estimator!r:.60}")
-    admit_prior(estimator.prior)
-    if not isinstance(estimator.flow, ConditionalFlow):
-        remedy = "Take one of flowinv.flows."
-        fail("flow", "to be a flow of flowinv", f"{estimator.flow!r:.60}", remedy)
-    check_known("input scaling", estimator.input_scaling, SCALINGS)
+    admit_parts(estimator)
     _check_saving(estimator)
     x = jax.ShapeDtypeStruct((2, *x_shape), jnp.float32)
     if estimator.summary is not None:
         _check_summary(estimator.summary, x)
     if estimator.embedding is not None:
         _check_embedding(estimator.embedding, x)
+
+
+def admit_parts(estimator: Any) -> None:
+    """Check what an estimator is made of, before anything is asked of it.
+
+    Raises:
+        ValueError: a part of another kind.
+    """
+    if not isinstance(estimator, Estimator):
+        fail("estimator", "to be a flowinv.Estimator", named(estimator))
+    admit_prior(estimator.prior)
+    if not isinstance(estimator.flow, ConditionalFlow):
+        remedy = "Take one of flowinv.flows."
+        fail("flow", "to be a flow of flowinv", named(estimator.flow), remedy)
+    check_known("input scaling", estimator.input_scaling, SCALINGS)
+    if not (estimator.summary is None or callable(estimator.summary)):
+        fail("summary", "to be a function of x", named(estimator.summary))
+    embedding = estimator.embedding
+    if not (embedding is None or isinstance(embedding, nn.Module)):
+        remedy = "Wrap it in one; a class has to be called first."
+        fail("embedding", "to be a flax.linen module", named(embedding), remedy)
 
 
 def _check_saving(estimator: Estimator) -> None:
@@ -57,29 +72,22 @@ def _check_saving(estimator: Estimator) -> None:
         try:
             describe(part)
             hash(part)
-        except (InputError, TypeError) as error:
+        except (InputError, TypeError):
             remedy = "Make it a frozen dataclass or linen module of numbers and tuples."
-            words = f"{type(part).__name__} ({one_line(error)})"
-            fail(name, "with fields that a model file can hold", words, remedy)
+            fail(name, "that a model file can describe", named(part), remedy)
 
 
 def _check_summary(summary: Any, x: jax.ShapeDtypeStruct) -> None:
-    if not callable(summary):
-        fail("summary", "to be a function of x", f"{summary!r:.60}")
     try:
         got = jax.eval_shape(summary, x)
     except InputError:
         raise
     except Exception as error:
         fail("summary", f"to read x of shape {x.shape}", one_line(error))
-    _check_vector("summary", got, x, most=2)
+    _check_vector("summary", got, x)
 
 
 def _check_embedding(embedding: Any, x: jax.ShapeDtypeStruct) -> None:
-    if not isinstance(embedding, nn.Module):
-        got = repr(embedding)[:60]
-        remedy = "Wrap it in one; a class has to be called first."
-        fail("embedding", "to be a flax.linen module", got, remedy)
     try:
         variables = jax.eval_shape(embedding.init, jax.random.key(0), x)
         extra = sorted(set(variables) - {"params"})
@@ -97,11 +105,10 @@ def _check_embedding(embedding: Any, x: jax.ShapeDtypeStruct) -> None:
     _check_vector("embedding", got, x)
 
 
-def _check_vector(what: str, got: Any, x: jax.ShapeDtypeStruct, most: int = 8) -> None:
-    """One vector for each x, `[2, C]` for two; an embedding's is flattened."""
+def _check_vector(what: str, got: Any, x: jax.ShapeDtypeStruct) -> None:
+    """One vector for each x: `[2, C]` for two of them."""
     shape = getattr(got, "shape", None)
-    good = shape is not None and 2 <= len(shape) <= most and shape[0] == x.shape[0]
-    if not good or 0 in shape:
+    if shape is None or len(shape) != 2 or shape[0] != x.shape[0] or not shape[1]:
         found = type(got).__name__ if shape is None else shape
         expected = f"to give one vector each for x of shape {x.shape}: (2, C)"
         fail(what, expected, found)

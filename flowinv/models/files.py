@@ -39,6 +39,9 @@ def save(folder: str | Path, posterior: Posterior) -> None:
     from safetensors.numpy import save as to_bytes
 
     folder = Path(folder).expanduser()
+    if not isinstance(posterior, Posterior):
+        remedy = "Give fit.posterior, or rounds.posterior."
+        fail("posterior", "to be a Posterior", type(posterior).__name__, remedy)
     variables, estimator = posterior.variables, posterior.estimator
     arrays = _named(variables)
     blob = to_bytes(arrays)

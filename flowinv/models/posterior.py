@@ -35,7 +35,14 @@ class Posterior:
     """
 
     def __init__(self, estimator: Estimator, variables: Variables) -> None:
-        """Bind trained variables; ensembles have a leading axis on every parameter."""
+        """Bind trained variables; ensembles have a leading axis on every parameter.
+
+        Raises:
+            ValueError: something else than an estimator.
+        """
+        if not isinstance(estimator, Estimator):
+            got = type(estimator).__name__
+            fail("estimator", "to be a flowinv.Estimator", got)
         self.estimator = estimator
         self.variables = variables
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import fail, finite_float32, one_key
+from flowinv.checks import fail, finite_float32, named, one_key
 from flowinv.data.entrance import (
     admit_simulator,
     host_rows,
@@ -32,7 +32,7 @@ from flowinv.data.simulate import by_parts
 from flowinv.data.standardise import fit_statistics, resolve_scaling
 from flowinv.files import settled
 from flowinv.identity import identity
-from flowinv.models.entrance import admit_estimator, estimator_marks
+from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator
 from flowinv.models.posterior import Posterior
 from flowinv.sequential.method import Plan, RoundsMethod
@@ -109,9 +109,10 @@ def run_rounds(
     """
     if not isinstance(method, RoundsMethod):
         remedy = "Take flowinv.Truncated or flowinv.APT."
-        fail("method", "to be a method of rounds", f"{method!r:.60}", remedy)
+        fail("method", "to be a method of rounds", named(method), remedy)
     method = settled(type(method), method, "method")
     method.check()
+    admit_parts(estimator)
     x_shape = admit_simulator(simulator, estimator.prior)
     admit_estimator(estimator, x_shape)
     method.check_prior(estimator.prior)
@@ -232,6 +233,9 @@ class _Driver:
                 f"{failed} of {total} failed",
                 "Use a method whose loss no left-out row bends, or mend the simulator.",
             )
+        if first and good.size and not good.any():
+            remedy = "The simulator gives NaN or infinity everywhere: mend it."
+            fail("simulations of the first round", "to succeed", "none of all", remedy)
         least = 2 * self.plan.method.train.batch_size
         if first and good.size and good.sum(-1).min() < least:
             fail(
@@ -336,7 +340,7 @@ def _observations(x_obs: ArrayLike, shape: tuple[int, ...]) -> Array:
     if x_obs.shape == shape:
         x_obs = x_obs[None]
     if x_obs.shape[1:] != shape or not len(x_obs):
-        fail("x_obs", f"with shape {shape} or (lanes, *{shape})", x_obs.shape)
+        fail("x_obs", f"with shape {shape} or {('lanes', *shape)}", x_obs.shape)
     if not np.isfinite(x_obs).all():
         fail("x_obs", "to be finite", "NaN or infinity")
     return jnp.asarray(x_obs)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import fail
-from flowinv.data.entrance import host_rows, is_host
+from flowinv.data.entrance import admit_prior, host_rows, is_host, x_shape_of
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
@@ -188,6 +188,15 @@ class Task:
     classical: Callable[[np.ndarray], ClassicalFit] | None = None
     layout: ScanLayout | None = None
     derived: tuple[Derived, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check prior and simulator.
+
+        Raises:
+            ValueError: one of them is something else.
+        """
+        admit_prior(self.prior)
+        x_shape_of(self.simulator)
 
     def observation(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the fixed observation `index` and the theta it was simulated from.

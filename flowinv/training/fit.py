@@ -16,7 +16,7 @@ from flowinv.data.simulate import simulate
 from flowinv.files import settled
 from flowinv.identity import identity
 from flowinv.losses.npe import Loss, npe_loss
-from flowinv.models.entrance import admit_estimator, estimator_marks
+from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
 from flowinv.training.checkpoint import Checkpoints, Marks
@@ -98,6 +98,7 @@ def train(
     """
     key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
+    admit_parts(estimator)
     if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
         data = admit_dataset(data, estimator.prior)
         x_shape = data.x.shape[1:]
