@@ -61,6 +61,10 @@ class ConditionalFlow(nn.Module):
     whose units the flow works (None: the standard normal). Forward goes from the base
     N(0, I) to z. A new flow is the placed Gaussian; without one, the identity.
 
+    In float32 three layers invert to 5e-3 of |z| while the raw parameters of the
+    element-wise maps have an sd of at most 3 (affine) or 1.5 (spline), 1 with linear
+    mixing, and half of that in 20 dimensions.
+
     Attributes:
         univariate: element-wise map of every layer, `Affine()` or `Spline()`.
         num_layers: layers of the stack.

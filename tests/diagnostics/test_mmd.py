@@ -42,3 +42,22 @@ def test_power():
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         mmd_squared(np.ones((10, 2)), np.ones((10, 2)), **options)
+
+
+def test_is_what_its_definition_says():
+    """Unbiased mean of exp(-d^2 / (2 h^2)) over pairs, one by one (Gretton 2012)."""
+    rng = np.random.default_rng(1)
+    one, two = rng.normal(size=(40, 2)), 0.5 + rng.normal(size=(40, 2))
+
+    def mean(a, b, leave_out):
+        values = [
+            np.exp(-0.5 * ((a[i] - b[j]) ** 2).sum())
+            for i in range(len(a))
+            for j in range(len(b))
+            if not (leave_out and i == j)
+        ]
+        return np.mean(values)
+
+    expected = mean(one, one, True) + mean(two, two, True) - 2 * mean(one, two, False)
+    found = mmd_squared(one, two, 1.0, standardise=False)
+    assert found == pytest.approx(expected, abs=1e-5)

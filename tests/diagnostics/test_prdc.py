@@ -70,3 +70,27 @@ def test_units_do_not_matter_when_standardised():
 def test_bad_input(samples, k, message):
     with pytest.raises(ValueError, match=message):
         prdc(np.ones((10, 2)), samples, k=k)
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_is_what_its_definition_says(k):
+    """Balls to the k-th neighbour, counted one by one (arXiv:2002.09797)."""
+    rng = np.random.default_rng(4)
+    real, fake = rng.normal(size=(60, 2)), 0.3 + rng.normal(size=(50, 2))
+
+    def radii(points):
+        distances = np.linalg.norm(points[:, None] - points, axis=-1)
+        return np.sort(distances, 1)[:, k]  # the 0-th is the point itself
+
+    across = np.linalg.norm(real[:, None] - fake, axis=-1)
+    in_real = across < radii(real)[:, None]
+    in_fake = across < radii(fake)
+    expected = (
+        in_real.any(0).mean(),
+        in_fake.any(1).mean(),
+        in_real.sum(0).mean() / k,
+        in_real.any(1).mean(),
+    )
+    found = prdc(real, fake, k=k, standardise=False)
+    order = (found.precision, found.recall, found.density, found.coverage)
+    np.testing.assert_allclose(order, expected, atol=1e-6)

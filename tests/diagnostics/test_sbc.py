@@ -89,3 +89,23 @@ def test_holm():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call(jax.random.key(0))
+
+
+def test_p_values_are_those_of_scipy():
+    """Chi-square of twenty bins, and Kolmogorov-Smirnov against the uniform."""
+    from scipy import stats
+
+    ranks = (200 * np.random.default_rng(3).beta(1.2, 1.0, (400, 2))).astype(int)
+    found = rank_test(ranks, 199, num_bins=20)
+    for d in range(2):
+        counts = np.bincount(ranks[:, d] // 10, minlength=20)
+        assert found.counts[:, d].tolist() == counts.tolist()
+        chi2 = stats.chisquare(counts).pvalue
+        np.testing.assert_allclose(np.log(found.chi2_p[d]), np.log(chi2), rtol=1e-4)
+
+
+def test_ranks_count_the_draws_below():
+    rng = np.random.default_rng(5)
+    theta, draws = rng.normal(size=(50, 2)), rng.normal(size=(50, 9, 2))
+    expected = (draws < theta[:, None]).sum(1)
+    np.testing.assert_array_equal(sbc_ranks(jax.random.key(0), theta, draws), expected)

@@ -52,6 +52,13 @@ def test_agrees_with_the_grid(simulator, theta):
         assert float(getattr(score, "score", score)) < 0.53
 
 
+def projected(beam):
+    """Sds along x and y of a beam of sds (a, b) turned by an angle in degrees."""
+    a, b, angle = beam
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    return np.sqrt([(a * cos) ** 2 + (b * sin) ** 2, (a * sin) ** 2 + (b * cos) ** 2])
+
+
 @pytest.mark.slow
 def test_turned_beam_with_nuisance():
     simulator = BeamProfile(num_points=100, rotation=True, num_nuisance=1)
@@ -63,9 +70,16 @@ def test_turned_beam_with_nuisance():
     )
     draws = chains.draws
     assert np.all(np.asarray(prior.contains(draws)))
-    assert chains.r_hat[[0, 1, 5]].max() < 1.05
+    assert chains.r_hat.max() < 1.05
+    assert chains.ess.min() > 100
     deviation = np.abs(draws[:, :2].mean(axis=0) - theta[:2])
     assert np.all(deviation < 5 * draws[:, :2].std(axis=0))
+    # Two projections see the widths along the axes, and not the sign of the angle.
+    widths = projected(draws.T[2:5])
+    gap = np.abs(widths.mean(1) - projected(np.array(theta)[2:5]))
+    assert np.all(gap < 5 * widths.std(1))
+    assert np.all(widths.std(1) < 0.5)
+    assert abs(draws[:, 4].mean()) < 5 * draws[:, 4].std() / np.sqrt(chains.ess[4])
     assert stats.kstest(draws[::5, 5], "uniform").pvalue > 1e-4
 
 
