@@ -16,6 +16,7 @@ from flowinv.samplers.grid import grid_posterior
 from flowinv.samplers.nuts import nuts_posterior
 from flowinv.simulators.beam_profile import BeamProfile
 from flowinv.simulators.knife_edge import StepScan
+from flowinv.tasks.task import ExactDraws
 
 LOW, HIGH = [20.0, 20.0, 1.0, 1.0], [80.0, 80.0, 15.0, 15.0]
 THETA = [45.0, 60.0, 6.0, 9.0]
@@ -79,7 +80,9 @@ def test_turned_beam_with_nuisance():
     gap = np.abs(widths.mean(1) - projected(np.array(theta)[2:5]))
     assert np.all(gap < 5 * widths.std(1))
     assert np.all(widths.std(1) < 0.5)
-    assert abs(draws[:, 4].mean()) < 5 * draws[:, 4].std() / np.sqrt(chains.ess[4])
+    # Its ridges make a tenth of the transitions diverge: never taken for exact.
+    r_hat, ess = float(chains.r_hat.max()), float(chains.ess.min())
+    assert not ExactDraws(draws, r_hat, ess, int(chains.num_divergent)).good
     assert stats.kstest(draws[::5, 5], "uniform").pvalue > 1e-4
 
 
