@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import platform
 import sys
 import time
@@ -57,6 +58,8 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
     from flowinv.signals import StopRequest
     from flowinv.training.fit import Interrupted
 
+    # Libraries below log what this command says in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     folder = config.folder()
     words = f"flowinv: stopped; go on with: flowinv run --out {folder} --resume"
     with StopRequest(words, STOP_SECONDS) as stop:
@@ -65,6 +68,11 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
         except Interrupted:
             print(words, file=sys.stderr)
             return stop.exit_code
+        except OSError as error:
+            reason = f"{error.strerror or error} ({folder})"
+            again = f"then go on with: flowinv run --out {folder} --resume"
+            print(f"flowinv: {reason}: mend it, {again}", file=sys.stderr)
+            return 1
     for name, _, _ in config.models():
         if words := _one_line(name, metrics):
             print(f"{name}: {words}")

@@ -29,19 +29,23 @@ class StopRequest:
             seconds: that the work has to ask and to save; None waits for ever.
         """
         self.exit_code, self._words, self._seconds = 0, words, seconds
-        self._timer: threading.Timer | None = None
+        self._done = threading.Event()
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         """Install the handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._note)
+        if self._seconds is not None:
+            self._watch()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Put the old handlers back; the deadline is off."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._done.set()
+        if self._seconds is not None:
+            signal.set_wakeup_fd(self._old_pipe)
+            os.close(self._pipe)
         self._restore()
 
     def __call__(self) -> bool:
@@ -51,14 +55,28 @@ class StopRequest:
     def _note(self, number: int, _: types.FrameType | None) -> None:
         self.exit_code = 128 + number
         self._restore()
-        if self._seconds is not None:
-            self._timer = threading.Timer(self._seconds, self._leave)
-            self._timer.daemon = True
-            self._timer.start()
 
-    def _leave(self) -> None:
-        print(self._words, file=sys.stderr, flush=True)
-        os._exit(self.exit_code)
+    def _watch(self) -> None:
+        """Start the thread that counts the seconds.
+
+        Python runs a handler when the main thread is back from compiled code, which may
+        be in minutes. The system writes a signal's number to a pipe at once.
+        """
+        read, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)
+        self._old_pipe = signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+        threading.Thread(target=self._count, args=(read,), daemon=True).start()
+
+    def _count(self, read: int) -> None:
+        with os.fdopen(read, "rb", buffering=0) as pipe:
+            while number := pipe.read(1):
+                if number[0] in self._before:
+                    break
+            else:
+                return  # the context is over
+        if not self._done.wait(self._seconds):
+            print(self._words, file=sys.stderr, flush=True)
+            os._exit(128 + number[0])
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -7,7 +7,10 @@ an unbroken one. Marks beside them say which run they belong to; another run, of
 data or another simulator, gets a folder of its own beside it.
 """
 
+import errno
 import itertools
+import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +52,23 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, step: int, tree: Any) -> None:
-        """Write `tree` as checkpoint `step`; complete or not there at all."""
+        """Write `tree` as checkpoint `step`; complete or not there at all.
+
+        Raises:
+            OSError: the disk is full; the last checkpoint is still there.
+        """
         leaves = [_to_array(leaf) for leaf in jax.tree.leaves(tree)]
         # orbax refuses empty arrays; their shapes say all there is to know.
         named = {f"{i:04d}": leaf for i, leaf in enumerate(leaves) if leaf.size}
-        self._manager.save(step, args=self._ocp.args.StandardSave(named), force=True)
+        arguments = self._ocp.args.StandardSave(named)
+        try:
+            self._manager.save(step, args=arguments, force=True)
+        except Exception as error:
+            # Whatever tensorstore calls it.
+            if re.search(r"RESOURCE_EXHAUSTED|[Nn]o space|[Qq]uota", str(error)):
+                code = errno.ENOSPC
+                raise OSError(code, os.strerror(code), str(self._folder)) from error
+            raise
 
     def latest(self) -> int | None:
         """Step of the last complete checkpoint, or None."""

@@ -86,3 +86,19 @@ def test_a_half_written_checkpoint_is_not_there(tmp_path):
     again = Checkpoints(tmp_path, {})
     assert again.latest() == 1
     again.restore(tree())
+
+
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    """Whatever the library underneath calls it; the last checkpoint stays."""
+    store = Checkpoints(tmp_path, {})
+    store.save(1, tree())
+
+    def full(*arguments, **options):
+        raise ValueError("RESOURCE_EXHAUSTED: writing: No space left on device")
+
+    monkeypatch.setattr(store._manager, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        store.save(2, tree(2.0))
+    assert str(tmp_path) in str(error.value)
+    assert store.latest() == 1
+    np.testing.assert_array_equal(store.restore(tree())["p"], tree()["p"])
