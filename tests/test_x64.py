@@ -81,9 +81,10 @@ def test_training_asking_and_files(flow, kind, tmp_path):
         np.testing.assert_array_equal(again.sample(KEY, x, 10), draws)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "kind"),
-    marked([("box", "box"), ("hdr", "mixed"), ("apt", "mixed"), ("apt", "box")]),
+    [("box", "box"), ("hdr", "mixed"), ("apt", "mixed"), ("apt", "box")],
 )
 def test_rounds(method, kind):
     estimator = fi.Estimator(make_prior(kind), FLOWS["cinn"], input_scaling="none")

@@ -140,7 +140,7 @@ def rows_at_once(simulator: Any, prior: Prior, lanes: int = 1) -> int:
     return max(1, int(room // row_bytes(simulator, prior)))
 
 
-@by_content(maxsize=16)
+@by_content(maxsize=64)
 def _probed(simulator: Simulator, prior: Prior) -> tuple[np.ndarray, int]:
     """The probe of a jit-able simulator, and bytes of a row."""
     keys = jax.random.split(jax.random.key(20212), (_KEYS, _PROBES))

@@ -68,7 +68,8 @@ def _lanes(
         def progress(lane: int, info: RoundInfo) -> None:
             bar.step(
                 f"{observed[lane].label}: round {int(info.round) + 1}, "
-                f"moved {float(info.distance):.2g} sd, "
+                + f"{int(info.num_failed):,} failed, " * (int(info.num_failed) > 0)
+                + f"moved {float(info.distance):.2g} sd, "
                 f"outside {100 * float(info.mass_outside):.2g} %"
             )
 
@@ -139,6 +140,7 @@ def _trace(
     per_round = run.config.method.num_simulations
     return RoundsTrace(
         num_simulations=per_round * np.arange(1, count + 1),
+        num_failed=np.asarray(history.num_failed),
         num_used=np.asarray(history.num_used),
         mass_outside=np.asarray(history.mass_outside),
         sample_efficiency=np.asarray(history.sample_efficiency),

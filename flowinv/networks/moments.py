@@ -15,6 +15,8 @@ from flowinv.checks import fail, finite_float32
 __all__ = ["ProfileMoments", "profile_moments"]
 
 NUM_MOMENTS = 6
+# Fewer say nothing of a width, a skewness and a kurtosis.
+LEAST_POINTS = 5
 
 
 def profile_moments(
@@ -49,6 +51,10 @@ def profile_moments(
         before = jnp.where(falls, first, 0.0)
         profile = jnp.abs(jnp.diff(profile, axis=-1, prepend=before))
     points = profile.shape[-1]
+    if points < LEAST_POINTS:
+        expected = f"with at least {LEAST_POINTS} points in each of {num_profiles}"
+        remedy = "Moments are for curves: take --summary none."
+        fail("x", f"{expected} profiles", points, remedy)
     grid = jnp.linspace(-1.0, 1.0, points, dtype=profile.dtype)
     total = profile.sum(-1, keepdims=True)
     weight = jnp.where(total > 0, profile / jnp.where(total > 0, total, 1), 1 / points)

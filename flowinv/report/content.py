@@ -82,6 +82,7 @@ class RoundsTrace:
 
     Attributes:
         num_simulations: simulations so far, `[R]`.
+        num_failed: those of the round that failed, `[R]`.
         num_used: rows that the round's network learned from, `[R]`.
         mass_outside: share of the posterior outside the last region, `[R]`.
         sample_efficiency: effective share of the round's rows, `[R]`.
@@ -93,6 +94,7 @@ class RoundsTrace:
     """
 
     num_simulations: np.ndarray
+    num_failed: np.ndarray
     num_used: np.ndarray
     mass_outside: np.ndarray
     sample_efficiency: np.ndarray

@@ -52,6 +52,7 @@ def _table(title: str, trace: RoundsTrace) -> str:
     header = [
         "round",
         "simulations so far",
+        "failed",
         "rows used",
         "mass outside",
         "efficiency",
@@ -64,6 +65,7 @@ def _table(title: str, trace: RoundsTrace) -> str:
         row = [
             str(i + 1),
             f"{int(trace.num_simulations[i]):,}",
+            f"{int(trace.num_failed[i]):,}",
             f"{int(trace.num_used[i]):,}",
             percent(float(trace.mass_outside[i])),
             percent(float(trace.sample_efficiency[i])),

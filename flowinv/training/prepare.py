@@ -20,6 +20,8 @@ __all__ = ["Prepared", "initial", "prepare"]
 _BLOCK = 1_024
 # Up to so many rows, compiling the features' program costs more than running it.
 _FEW = 50_000
+# Rows that show whether summaries vary.
+_LOOKED_AT = 512
 
 
 class Prepared(NamedTuple):
@@ -88,9 +90,19 @@ def _solved(
     train = jnp.asarray(used[some])
     rows = Rows(data.theta[some], z[some], data.x[some], train, ~train)
     frozen = compiled(estimator.solve, once=True)(statistics, rows)
+    if estimator.summary is not None:
+        _check_summary(np.asarray(estimator.summary(data.x[:_LOOKED_AT])), data)
     if not np.isfinite(np.concatenate(frozen.summary)).all():
         fail("summaries of the training rows", "to be finite", "inf or NaN")
     return frozen
+
+
+def _check_summary(found: np.ndarray, data: Dataset) -> None:
+    """Raise for summaries that are the same whatever x is."""
+    varies = np.asarray(data.x[:_LOOKED_AT]).std(0).max() > 0
+    if varies and not (np.ptp(found, axis=0) > 0).any():
+        remedy = "Such a summary throws x away: take another, or none."
+        fail("summaries", "to vary with x", "the same for every row", remedy)
 
 
 def _split(

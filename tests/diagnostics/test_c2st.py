@@ -62,7 +62,7 @@ def test_bad_input(samples, options, message):
 
 
 @pytest.mark.parametrize("classifier", REFERENCE)
-@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("shift", [0.0, 2.0])
 def test_is_near_the_best_that_can_be_known(classifier, shift):
     """Two normals at a distance s: no classifier is right more often than Phi(s / 2).
 

@@ -92,6 +92,7 @@ def make_trace(exact, num_rounds=6):
     wide = 1 + 3 * np.exp(-rounds)[:, None] * np.ones(4)
     return RoundsTrace(
         num_simulations=1_000 * (rounds + 1),
+        num_failed=10 * rounds,
         num_used=700 * (rounds + 1),
         mass_outside=0.01 * np.exp(-rounds),
         sample_efficiency=0.05 - 0.04 * np.exp(-rounds),

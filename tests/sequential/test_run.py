@@ -173,7 +173,6 @@ def test_rounds_go_on_with_no_other_run(estimator, simulator, failing, quick, tm
     cases = {
         "": (KEY, simulator, X_OBS[0]),
         "key": (jax.random.key(9), simulator, X_OBS[0]),
-        "x_obs": (KEY, simulator, X_OBS[0] + 0.1),
         "simulator": (KEY, failing, X_OBS[0]),
     }
     sds = []
