@@ -25,7 +25,31 @@ settings.register_profile("flowinv", deadline=None, derandomize=True, max_exampl
 settings.load_profile("flowinv")
 
 
+# Files of a minute or so: begun last, one of them would keep one core waiting.
+LONG = (
+    "experiment/test_run.py",
+    "sequential/test_run.py",
+    "flows/test_flows.py",
+    "experiment/test_rounds_run.py",
+    "priors/test_joint.py",
+    "sequential/test_proposals.py",
+    "models/test_estimator.py",
+    "samplers/test_grid.py",
+    "experiment/test_shipped.py",
+    "sequential/test_devices.py",
+    "report/test_page.py",
+    "test_cli.py",
+)
+
+
+def _is_short(item: pytest.Item) -> int:
+    path = item.path.as_posix()
+    ranks = (rank for rank, name in enumerate(LONG) if path.endswith(f"tests/{name}"))
+    return next(ranks, len(LONG))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_is_short)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

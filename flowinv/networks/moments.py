@@ -15,8 +15,8 @@ from flowinv.checks import fail, finite_float32
 __all__ = ["ProfileMoments", "profile_moments"]
 
 NUM_MOMENTS = 6
-# Fewer say nothing of a width, a skewness and a kurtosis.
-LEAST_POINTS = 5
+# One point has no width.
+LEAST_POINTS = 2
 
 
 def profile_moments(
