@@ -213,6 +213,8 @@ def to_plain(value: Any, arrays: dict[str, np.ndarray] | None = None) -> Any:
         return [to_plain(item, arrays) for item in value]
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     return fail("value", "as array, number, text or None", type(value).__name__)

@@ -143,16 +143,19 @@ def rows_at_once(simulator: Any, prior: Prior, lanes: int = 1) -> int:
 @by_content(maxsize=64)
 def _probed(simulator: Simulator, prior: Prior) -> tuple[np.ndarray, int]:
     """The probe of a jit-able simulator, and bytes of a row."""
-    keys = jax.random.split(jax.random.key(20212), (_KEYS, _PROBES))
-    theta = _probe_theta(prior, _PROBES)
     each = jax.vmap(jax.vmap(simulator.simulate), (0, None))
-    run = compiled(lambda keys, theta: each(keys, theta), once=True)
-    program = run.lower(keys, theta).compile()
+
+    def probed(key: Array) -> Array:
+        keys = jax.random.split(key, (_KEYS, _PROBES))
+        return each(keys, _probe_theta(prior, _PROBES))
+
+    key = jax.random.key(20212)
+    program = compiled(probed, once=True).lower(key).compile()
     memory = program.memory_analysis()
     taken = 0
     if memory is not None:
         taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return np.asarray(program(keys, theta), np.float32), taken // (_KEYS * _PROBES)
+    return np.asarray(program(key), np.float32), taken // (_KEYS * _PROBES)
 
 
 def _trace(simulator: Any, prior: Prior, x_shape: tuple[int, ...]) -> None:

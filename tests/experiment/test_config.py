@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from flowinv import cli
 from flowinv.experiment.config import EvaluateConfig, RunConfig
+from flowinv.files import settled
 from flowinv.methods import APT, NPE, Truncated
 from flowinv.methods.registry import METHODS
 from flowinv.models.registry import NetworkConfig
@@ -213,3 +215,22 @@ def test_a_method_brings_its_own_network_and_a_given_one_stays():
     assert RunConfig(method=APT(), network=own).network == own
     # A network equal to NPE's default is a choice like any other.
     assert RunConfig(method=APT(), network=NetworkConfig()).network == NetworkConfig()
+
+
+def test_what_python_users_write_becomes_what_a_file_holds(tmp_path):
+    """Paths, lists and numbers of numpy are taken; a config is hashable after it."""
+    config = RunConfig(
+        out=tmp_path,
+        flow=["cinn", "spline"],
+        seed=np.int64(3),
+        method=NPE(num_simulations=5_000),
+    )
+    found = settled(RunConfig, config, "config")
+    assert found.out == str(tmp_path)
+    assert found.flow == ("cinn", "spline")
+    assert type(found.seed) is int
+    assert found.method.num_simulations == "5000"
+    hash(found)
+    for bad in ({"seed": 1.5}, {"flow": "cinn"}, {"memory": "2"}, {"seeds": True}):
+        with pytest.raises(ValueError, match=f"config: {next(iter(bad))}"):
+            settled(RunConfig, dataclasses.replace(config, **bad), "config")
