@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -94,36 +95,64 @@ def _one_line(name: str, metrics: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What `infer` draws, and where it goes.
+
+    Attributes:
+        num_samples: posterior draws per scan.
+        seed: seed of the draws.
+        out: file for the draws: an npz with samples [scan, n, D], names and units, or
+            a csv with a row for each draw; "" writes none.
+        overwrite: replace a file that is there.
+    """
+
+    num_samples: int = 2_000
+    seed: int = 0
+    out: str = ""
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raise one line for the first field out of its range."""
+        check_at_least("--num-samples", self.num_samples, 20)
+        if not 0 <= self.seed < 2**32:
+            fail("--seed", "from 0 to 2^32 - 1", self.seed)
+
+    def target(self) -> Path | None:
+        """The file that the draws go to, checked; None for no file."""
+        if not self.out:
+            return None
+        target = Path(self.out).expanduser()
+        if target.is_dir() or not target.parent.is_dir():
+            fail("--out", "to name a file in an existing folder", repr(self.out))
+        if target.suffix not in (".npz", ".csv"):
+            fail("--out", "to end in .npz or .csv", repr(self.out))
+        if target.exists() and not self.overwrite:
+            fail("--out", "to name a new file", repr(self.out), "Add --overwrite.")
+        return target
+
+
 def infer(
     run: tyro.conf.Positional[str],
     *,
     x: str,
-    num_samples: int = 2_000,
-    out: str = "",
     model: str = "",
-    seed: int = 0,
-    overwrite: bool = False,
+    draws: Draws = Draws(),
 ) -> int:
     """Posterior of measured scans from a trained run.
 
     Args:
         run: folder of a run, or of a model.
         x: scan file: csv, npy, npz (array x or observation) or h5; one scan or many.
-        num_samples: posterior draws per scan.
-        out: file for the draws: an npz with samples [scan, n, D], names and units, or
-            a csv with a row for each draw; "" writes none.
         model: model of the run to ask; "" takes the best. In rounds every observation
             has its own, such as spline/observation_1.
-        seed: seed of the draws.
-        overwrite: replace a file that is there.
+        draws: how many draws, and where they go.
     """
-    check_at_least("--num-samples", num_samples, 20)
-    if not 0 <= seed < 2**32:
-        fail("--seed", "from 0 to 2^32 - 1", seed)
+    draws.check()
     folder = Path(run).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
-    target = _target(out, overwrite) if out else None
+    target = draws.target()
     task = _task_of(folder)
     posterior = _load(folder, model)
     _warn_of_rounds(folder)
@@ -134,10 +163,10 @@ def infer(
     scans = read_scans(x, posterior.x_shape, counts=counts)
     import jax
 
-    draws = posterior.sample(jax.random.key(seed), scans, num_samples)
-    draws = np.asarray(draws)
+    key = jax.random.key(draws.seed)
+    theta = np.asarray(posterior.sample(key, scans, draws.num_samples))
     prior, derived = posterior.estimator.prior, () if task is None else task.derived
-    for number, (scan, own) in enumerate(zip(scans, draws, strict=True), 1):
+    for number, (scan, own) in enumerate(zip(scans, theta, strict=True), 1):
         if number > 1:
             print()
         if len(scans) > 1:
@@ -147,21 +176,9 @@ def infer(
             fit = task.classical(scan)
         print(answer_table(prior, own, fit, derived))
     if target is not None:
-        write_bytes(target, _as_file(target.suffix, draws, prior))
+        write_bytes(target, _as_file(target.suffix, theta, prior))
         print(f"\ndraws: {target}")
     return 0
-
-
-def _target(out: str, overwrite: bool) -> Path:
-    """The file for draws, checked."""
-    target = Path(out).expanduser()
-    if target.is_dir() or not target.parent.is_dir():
-        fail("--out", "to name a file in an existing folder", repr(out))
-    if target.suffix not in (".npz", ".csv"):
-        fail("--out", "to end in .npz or .csv", repr(out))
-    if target.exists() and not overwrite:
-        fail("--out", "to name a new file", repr(out), "Add --overwrite.")
-    return target
 
 
 def _as_file(suffix: str, draws: np.ndarray, prior: Any) -> bytes:
