@@ -70,7 +70,7 @@ def make_programs(
     method = plan.method
 
     def program(stage: Callable, donate: tuple[int, ...] = (), **how: bool) -> Any:
-        return compiled(jax.vmap(stage) if batched else stage, donate=donate, **how)
+        return compiled(_lanes(stage) if batched else stage, donate=donate, **how)
 
     def propose(state: RoundsState, x_obs: Array) -> Proposal:
         return method.propose(plan, plan.round_key(state, PROPOSE), state, x_obs)
@@ -113,11 +113,35 @@ def make_programs(
     )
 
 
+def _lanes(stage: Callable) -> Callable:
+    """`stage` over a leading lane axis, every device with lanes of its own.
+
+    Left to the compiler, the loops of all devices would ask each other after every step
+    whether some lane goes on.
+    """
+    batched = jax.vmap(stage)
+
+    def run(*arguments: Any) -> Any:
+        sharding = lane_sharding(len(jax.tree.leaves(arguments)[0]))
+        if sharding is None:
+            return batched(*arguments)
+        # Nothing is exchanged between lanes: there is nothing to check.
+        own = jax.shard_map(
+            batched,
+            mesh=sharding.mesh,
+            in_specs=sharding.spec,
+            out_specs=sharding.spec,
+            check_vma=False,
+        )
+        return own(*arguments)
+
+    return run
+
+
 def lane_sharding(num_lanes: int) -> NamedSharding | None:
     """Lanes spread over all devices, None if there is one or lanes do not divide."""
     devices = jax.devices()
     if len(devices) == 1 or num_lanes % len(devices):
         return None
-    # Axes of plain type: the compiler spreads what the stages compute.
     mesh = Mesh(np.asarray(devices), ("lane",))
     return NamedSharding(mesh, PartitionSpec("lane"))

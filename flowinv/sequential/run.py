@@ -176,7 +176,7 @@ class _Driver:
         if store is not None and store.latest() is not None:
             state, history = self._restored(store, state)
         try:
-            while not bool(state.stopped.all()):
+            while not np.asarray(state.stopped).all():
                 state, info = self._round(state, x_obs)
                 history.append(jax.tree.map(np.asarray, info))
                 if store is not None:
@@ -191,7 +191,7 @@ class _Driver:
 
     def _round(self, state: RoundsState, x_obs: Array) -> tuple[RoundsState, RoundInfo]:
         programs = self.programs
-        first = int(state.index.max()) == 0
+        first = int(np.max(np.asarray(state.index))) == 0
         # All programs compile in the first round: once, in one thread.
         lock = self.lock if first else contextlib.nullcontext()
         with lock:
