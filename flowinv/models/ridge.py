@@ -1,14 +1,24 @@
-"""Weighted ridge regressions that place and scale a posterior before training.
+"""Regressions that place and scale a posterior before training, without tuning.
 
 A posterior a thousand times narrower than the prior is mostly *located* by a linear
 problem. Solving it exactly leaves the network the part that is not linear.
 
-Three passes: mean from all rows; log sd from the log squared residuals (E log chi^2_1 =
--1.27); the mean again with weights 1 / sd^2, so that the rows with narrow posteriors
-are not blurred by the wide ones.
+Each output has its own regression, and each term of it its own penalty, which the
+evidence chooses (automatic relevance determination). Evidence alone keeps every term
+whose coefficient exceeds its own error; a term must say more than by chance, as by
+Schwarz's criterion, or it goes: a thousand rows then place a posterior in ten
+dimensions without adding their noise to it. The log sd is regressed in the same way on
+the log squared residuals (E log chi^2_1 = -1.27, variance pi^2 / 2), and the mean again
+with weights 1 / sd^2, so that rows with narrow posteriors are not blurred by wide ones.
+Unless held-out rows are clearly better off with an sd that varies, it is one number.
+
+References:
+    MacKay 1992, Bayesian interpolation, Neural Computation 4, 415.
+    Schwarz 1978, Estimating the dimension of a model, Annals of Statistics 6, 461.
+    Tipping 2001, Sparse Bayesian learning, JMLR 1, 211.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +26,23 @@ from jax import Array
 
 __all__ = ["Ridge", "solve_ridge"]
 
-# Penalties tried, relative to the number of rows; the held-out rows choose.
-PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# Steps of the evidence's fixed point for a first regression, and for one that begins
+# with the penalties of the last. In the last few, terms that say too little go.
+FIRST_STEPS, MORE_STEPS, PRUNING_STEPS = 25, 8, 4
+NUM_REFINEMENTS = 3
+# Penalties in units of a term's own power per row. The floor keeps float32 solves of
+# nearly collinear terms apart; at the ceiling a term is gone.
+LEAST_PENALTY, MOST_PENALTY = 1e-7, 1e6
 # Log sds span at most 4 and weights e^8: a row predicted too narrow by chance never
 # takes over.
 WEIGHT_RANGE = 4.0
-NUM_PASSES = 3
-MEAN_LOG_CHI2 = -1.27036
+NUM_PASSES = 2
+# Mean of log chi^2_1, and variance of half of it: pi^2 / 8.
+MEAN_LOG_CHI2, LOG_NOISE = -1.27036, 1.2337
+# Median |normal|.
+MEDIAN_NORMAL = 0.6745
+# Held-out rows further out than so many sds count as so far.
+FAR = 5.0
 
 
 class Ridge(NamedTuple):
@@ -54,10 +74,41 @@ class _Rows(NamedTuple):
     train: Array
     held: Array
 
-    def gram(self) -> Array:
+    @property
+    def count(self) -> Array:
+        """Number of training rows."""
+        return self.train.sum()
+
+    def gram(self, weights: Array | None = None) -> Array:
         """Products of the training rows, per row."""
-        rows = self.design * self.train[:, None]
-        return jnp.matmul(rows.T, self.design, precision="highest") / self.train.sum()
+        use = self.train if weights is None else self.train * weights
+        rows = self.design * use[:, None]
+        return jnp.matmul(rows.T, self.design, precision="highest") / self.count
+
+    def predict(self, kernel: Array) -> Array:
+        """Values of a regression, `[N]`."""
+        return jnp.matmul(self.design, kernel, precision="highest")
+
+
+class _Line(NamedTuple):
+    """A regression of one output.
+
+    Attributes:
+        kernel: coefficients, the constant last, `[F + 1]`.
+        penalty: penalties, `[F + 1]`.
+        num_terms: how many coefficients the rows determine, `[]`.
+    """
+
+    kernel: Array
+    penalty: Array
+    num_terms: Array
+
+
+class _Answer(NamedTuple):
+    """Coefficients of mean and log sd of one output, `[F + 1]` each."""
+
+    mean: Array
+    scale: Array
 
 
 def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> Ridge:
@@ -67,8 +118,7 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
         features: rows of about unit scale, `[N, F]`; all finite, used or not.
         targets: shape `[N, D]`.
         train: True for rows that are fitted, `[N]`; at least one.
-        held: True for other rows, which choose the penalties and calibrate the sd;
-            at least one.
+        held: True for other rows, which say whether the sd varies; at least one.
 
     Returns:
         Mean and log-sd regressions. Where features say nothing they are constant.
@@ -79,70 +129,149 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
     design = jnp.concatenate([features - centre, jnp.ones_like(features[:, :1])], -1)
     rows = _Rows(design, weight, held.astype(features.dtype))
     # A floor at float32's resolution keeps the logs finite for an exact regression.
-    floor = 1e-7 * jnp.maximum(targets.std(0, where=use), 1e-12)
-    gram = rows.gram()  # of all unweighted regressions
-
-    def refine(weights: Array, _: None) -> tuple[Array, tuple[Array, ...]]:
-        mean = _weighted(rows, targets, weights)
-        residual = targets - jnp.matmul(design, mean, precision="highest")
-        logs = jnp.log(jnp.abs(residual) + floor) - 0.5 * MEAN_LOG_CHI2
-        scale = _ridge(rows, logs, gram)
-        log_sd = jnp.matmul(design, scale, precision="highest")
-        middle = _median(log_sd, train)
-        spread = jnp.clip(log_sd - middle, -WEIGHT_RANGE / 2, WEIGHT_RANGE / 2)
-        return jnp.exp(-2.0 * spread), (mean, scale, residual, log_sd)
-
-    first = jnp.ones_like(targets)
-    passes = jax.lax.scan(refine, first, None, length=NUM_PASSES)[1]
-    mean, scale, residual, log_sd = jax.tree.map(lambda leaf: leaf[-1], passes)
-    pull = _median(jnp.abs(residual) * jnp.exp(-log_sd), held)
-    # Median |normal| = 0.6745: a calibration that outliers cannot spoil.
-    scale = scale.at[-1].add(jnp.log(jnp.maximum(pull, 1e-6) / 0.6745))
+    floors = 1e-7 * jnp.maximum(targets.std(0, where=use), 1e-12)
+    gram = rows.gram()
+    # One column after the other: a compiled loop is small, and there are few columns.
+    mean, scale = jax.lax.map(
+        lambda own: _column(rows, gram, *own), (targets.T, floors)
+    )
     return Ridge(
-        mean[:-1],
-        mean[-1] - jnp.matmul(centre, mean[:-1], precision="highest"),
-        scale[:-1],
-        scale[-1] - jnp.matmul(centre, scale[:-1], precision="highest"),
+        mean[:, :-1].T,
+        mean[:, -1] - jnp.matmul(mean[:, :-1], centre, precision="highest"),
+        scale[:, :-1].T,
+        scale[:, -1] - jnp.matmul(scale[:, :-1], centre, precision="highest"),
     )
 
 
+def _column(rows: _Rows, gram: Array, target: Array, floor: Array) -> _Answer:
+    """Mean and log sd of one output; the sd is one number unless it clearly varies."""
+    ones = jnp.ones_like(target)
+    start = jnp.ones_like(gram[0]) / rows.count
+
+    def lines(
+        weights: Array, gram_mean: Array, mean: Array, scale: Array, steps: int
+    ) -> tuple[_Line, _Line, Array]:
+        line = _evidence(rows, target, weights, gram_mean, mean, steps)
+        logs = _log_residual(rows, target, line, floor)
+        centred = logs - 0.5 * MEAN_LOG_CHI2
+        log_sd = _evidence(rows, centred, ones, gram, scale, steps, LOG_NOISE)
+        return line, log_sd, logs
+
+    line, log_sd, logs = lines(ones, gram, start, start, FIRST_STEPS)
+    constant = _calibrated(rows, logs, jnp.zeros_like(log_sd.kernel))
+    plain = _Answer(line.kernel, constant)
+
+    def refine(last: tuple[_Line, _Line], _: None) -> tuple[Any, _Answer]:
+        weights = _weights(rows, last[1])
+        penalties = last[0].penalty, last[1].penalty
+        new = lines(weights, rows.gram(weights), *penalties, MORE_STEPS)
+        scale = _calibrated(rows, new[2], new[1].kernel)
+        return new[:2], _Answer(new[0].kernel, scale)
+
+    _, answers = jax.lax.scan(refine, (line, log_sd), None, length=NUM_PASSES)
+    varying = jax.tree.map(lambda leaf: leaf[-1], answers)
+    better = _clearly_better(rows, target, varying, plain)
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b), varying, plain)
+
+
+def _evidence(
+    rows: _Rows,
+    target: Array,
+    weights: Array,
+    gram: Array,
+    penalty: Array,
+    steps: int,
+    noise: float | None = None,
+) -> _Line:
+    """Regression of `target` `[N]` whose penalties maximise the evidence.
+
+    Args:
+        rows: the design.
+        target: values, `[N]`.
+        weights: weights of the rows, of mean 1 over those that train, `[N]`.
+        gram: `rows.gram(weights)`.
+        penalty: penalties to begin with, `[F + 1]`.
+        steps: steps of MacKay's fixed point.
+        noise: variance of the noise, None where it is to be found as well.
+    """
+    count, use = rows.count, rows.train * weights
+    power = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 1e-12))
+    moment = jnp.matmul(rows.design.T, use * target, precision="highest") / count
+    gram, moment = gram / (power * power[:, None]), moment / power
+    # The constant, last, is free.
+    penalised = jnp.ones_like(power).at[-1].set(0.0)
+
+    def solve(penalty: Array) -> tuple[Array, Array, Array]:
+        system = gram + jnp.diag(penalty + 1e-9)
+        inverse = jnp.linalg.inv(system)
+        spread = jnp.maximum(jnp.diagonal(inverse), 1e-12)
+        kernel = jnp.zeros_like(moment)
+        # The inverse of nearly collinear terms is rough: what it leaves is solved too.
+        for _ in range(NUM_REFINEMENTS):
+            rest = moment - jnp.matmul(system, kernel, precision="highest")
+            kernel = kernel + jnp.matmul(inverse, rest, precision="highest")
+        return kernel, spread, jnp.clip(1.0 - penalty * spread, 1e-6, 1.0)
+
+    def step(penalty: Array, number: Array) -> tuple[Array, None]:
+        kernel, spread, terms = solve(penalty)
+        variance = noise
+        if variance is None:
+            error = target - rows.predict(kernel / power)
+            variance = (use * error**2).sum() / jnp.maximum(count - terms.sum(), 1.0)
+        new = terms * variance / (count * jnp.maximum(kernel**2, 1e-20))
+        # A coefficient of t errors before shrinking has t^2 - 1 after it.
+        signal = kernel**2 * count / (variance * spread)
+        weak = (signal < jnp.log(count) - 1.0) & (number >= steps - PRUNING_STEPS)
+        new = jnp.where(weak, MOST_PENALTY, new)
+        return jnp.clip(new, LEAST_PENALTY, MOST_PENALTY) * penalised, None
+
+    numbers = jnp.arange(steps, dtype=jnp.int32)
+    penalty, _ = jax.lax.scan(step, penalty * penalised, numbers)
+    kernel, _, terms = solve(penalty)
+    return _Line(kernel / power, penalty, terms.sum())
+
+
+def _log_residual(rows: _Rows, target: Array, line: _Line, floor: Array) -> Array:
+    """Log |residual|, `[N]`, of fitted rows as large as if they had not been fitted."""
+    residual = jnp.abs(target - rows.predict(line.kernel)) + floor
+    free = jnp.maximum(rows.count - line.num_terms, 1.0)
+    return jnp.log(residual) + 0.5 * jnp.log(rows.count / free) * rows.train
+
+
+def _weights(rows: _Rows, log_sd: _Line) -> Array:
+    """Weights 1 / sd^2 of the rows, of mean 1 over those that train, `[N]`."""
+    spread = rows.predict(log_sd.kernel)
+    spread = spread - _median(spread, rows.train > 0)
+    spread = jnp.clip(spread, -WEIGHT_RANGE / 2, WEIGHT_RANGE / 2)
+    weights = jnp.exp(-2.0 * spread)
+    return weights * rows.count / (weights * rows.train).sum()
+
+
+def _calibrated(rows: _Rows, logs: Array, scale: Array) -> Array:
+    """`scale` with the constant at which the median |residual| is a normal's.
+
+    Outliers do not spoil it.
+    """
+    pull = _median(logs - rows.predict(scale), rows.train + rows.held > 0)
+    return scale.at[-1].add(pull - jnp.log(MEDIAN_NORMAL))
+
+
+def _clearly_better(rows: _Rows, target: Array, new: _Answer, old: _Answer) -> Array:
+    """Whether held-out rows gain more by `new` than the error of that gain, `[]`."""
+
+    def surprise(answer: _Answer) -> Array:
+        log_sd = rows.predict(answer.scale)
+        pull = (target - rows.predict(answer.mean)) * jnp.exp(-log_sd)
+        return log_sd + 0.5 * jnp.clip(pull, -FAR, FAR) ** 2
+
+    gain, count = surprise(old) - surprise(new), rows.held.sum()
+    mean = (gain * rows.held).sum() / count
+    error = jnp.sqrt((rows.held * (gain - mean) ** 2).sum()) / count
+    return (mean > error) & jnp.isfinite(mean)
+
+
 def _median(values: Array, mask: Array) -> Array:
-    """Median of the masked rows of `values` `[N, D]`, shape `[D]`."""
-    ordered = jnp.sort(jnp.where(mask[:, None], values, jnp.inf), 0)
+    """Median of the masked entries of `values` `[N]`."""
+    ordered = jnp.sort(jnp.where(mask, values, jnp.inf))
     count = mask.sum()
     return 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])
-
-
-def _ridge(rows: _Rows, targets: Array, gram: Array) -> Array:
-    """Ridge of `targets` `[N, D]`; the last design column is the free constant.
-
-    Held-out rows choose each column's penalty.
-    """
-    design, train, held = rows
-    ridge = jnp.ones(design.shape[1], design.dtype).at[-1].set(0.0)
-    fitted = design * train[:, None]
-    moment = jnp.matmul(fitted.T, targets, precision="highest") / train.sum()
-
-    def solve(penalty: Array) -> tuple[Array, Array]:
-        kernel = jnp.linalg.solve(gram + jnp.diag(penalty * ridge + 1e-9), moment)
-        error = targets - jnp.matmul(design, kernel, precision="highest")
-        return kernel, (held[:, None] * error**2).sum(0)
-
-    kernels, scores = jax.lax.map(solve, jnp.asarray(PENALTIES, design.dtype))
-    scores = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
-    best = jnp.argmin(scores, 0)
-    return jnp.take_along_axis(kernels, best[None, None], 0)[0]
-
-
-def _weighted(rows: _Rows, targets: Array, weights: Array) -> Array:
-    """One ridge per column with the column's own row weights."""
-
-    def column(pair: tuple[Array, Array]) -> Array:
-        target, weight = pair
-        mean = (weight * rows.train).sum() / rows.train.sum()
-        root = jnp.sqrt(weight / mean)[:, None]
-        own = rows._replace(design=root * rows.design)
-        return _ridge(own, root * target[:, None], own.gram())[:, 0]
-
-    # One column after the other: a compiled loop is small, and there are few columns.
-    return jax.lax.map(column, (targets.T, weights.T)).T

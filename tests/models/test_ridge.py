@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from flowinv.flows import CINN, Placed
-from flowinv.models.ridge import PENALTIES, _ridge, _Rows, _weighted, solve_ridge
+from flowinv.models.ridge import FIRST_STEPS, _evidence, _Rows, solve_ridge
 
 
 def last(rows, held):
@@ -46,34 +47,70 @@ def test_the_solved_head_is_the_exact_posterior_of_a_linear_gaussian_problem():
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_a_ridge_is_that_of_the_closed_form(weighted):
+def test_penalties_maximise_the_evidence(weighted):
+    """Against a direct search of the marginal likelihood in float64."""
     rng = np.random.default_rng(1)
-    design = rng.normal(size=(300, 6))
+    count, size = 200, 3
+    design = rng.normal(size=(count, size + 1))
     design[:, -1] = 1.0
-    target = design @ rng.normal(size=6) + 3.0 * rng.normal(size=300)
-    weight = np.exp(rng.normal(size=300)) if weighted else np.ones(300)
-    count = 200
-    rows = _Rows(np.float32(design), *map(np.float32, last(300, 100)))
-    column, weights = np.float32(target[:, None]), np.float32(weight[:, None])
-    if weighted:
-        found = _weighted(rows, column, weights)
-    else:
-        found = _ridge(rows, column, rows.gram())
-    free = np.ones(6)
-    free[-1] = 0.0
-    train, scaled = design[:count], design[:count] * weight[:count, None]
-    tries = [
-        np.linalg.solve(
-            scaled.T @ train + count * p * weight[:count].mean() * np.diag(free),
-            scaled.T @ target[:count],
-        )
-        for p in PENALTIES
-    ]
-    errors = [
-        (weight[count:] * (target[count:] - design[count:] @ t) ** 2).sum()
-        for t in tries
-    ]
-    np.testing.assert_allclose(found[:, 0], tries[int(np.argmin(errors))], rtol=2e-3)
+    coefficients = np.array([2.0, -0.7, 0.5, 3.0])
+    weight = np.exp(0.5 * rng.normal(size=count)) if weighted else np.ones(count)
+    weight /= weight.mean()
+    noise = 0.8 / np.sqrt(weight)
+    target = design @ coefficients + noise * rng.normal(size=count)
+    rows = _Rows(np.float32(design), np.ones(count, np.float32), np.zeros(count))
+    line = _evidence(
+        rows,
+        np.float32(target),
+        np.float32(weight),
+        rows.gram(np.float32(weight)),
+        jnp.full(size + 1, 1.0 / count),
+        FIRST_STEPS,
+    )
+
+    def minus_evidence(logs):
+        precision, variance = np.append(np.exp(logs[:size]), 1e-5), np.exp(logs[size])
+        covariance = np.diag(variance / weight) + design / precision @ design.T
+        log_det = np.linalg.slogdet(covariance)[1]
+        return 0.5 * (log_det + target @ np.linalg.solve(covariance, target))
+
+    how = {"maxiter": 5_000, "xatol": 1e-6, "fatol": 1e-10}
+    start = np.zeros(size + 1)
+    found = minimize(minus_evidence, start, method="Nelder-Mead", options=how).x
+    precision = np.append(np.exp(found[:size]), 1e-5)
+    scaled = design.T * weight / np.exp(found[size])
+    kernel = np.linalg.solve(scaled @ design + np.diag(precision), scaled @ target)
+    np.testing.assert_allclose(line.kernel, kernel, rtol=1e-3)
+
+
+def test_terms_that_say_nothing_are_gone():
+    """A thousand rows, 60 terms, of which two say something: nothing else is left."""
+    rng = np.random.default_rng(6)
+    features = np.float32(rng.normal(size=(1_000, 60)))
+    noise = 0.1 * rng.normal(size=(1_000, 5))
+    targets = np.float32(features[:, :1] - 0.3 * features[:, 1:2] + noise)
+    ridge = solve_ridge(features, targets, *last(1_000, 100))
+    # Each of 58 terms stays by chance with the probability of t^2 > log 900, 0.9 %;
+    # more than eight of the 290 stay once in 500.
+    left = np.abs(ridge.mean_kernel[2:]) > 1e-4
+    assert left.sum() <= 8
+    np.testing.assert_allclose(ridge.mean_kernel[0], 1.0, atol=0.015)
+    np.testing.assert_allclose(ridge.mean_kernel[1], -0.3, atol=0.015)
+    # The sd does not vary: it is one number, of 1.2 / sqrt(1,000) = 4 % (three of it).
+    assert np.abs(ridge.scale_kernel).max() < 1e-5
+    np.testing.assert_allclose(np.exp(ridge.scale_bias), 0.1, rtol=0.12)
+
+
+def test_an_sd_that_varies_is_found():
+    rng = np.random.default_rng(7)
+    features = np.float32(rng.normal(size=(4_000, 3)))
+    sd = 0.2 * np.exp(0.5 * features[:, :1])
+    targets = np.float32(features[:, 1:2] + sd * rng.normal(size=(4_000, 1)))
+    ridge = solve_ridge(features, targets, *last(4_000, 400))
+    # Half a log chi^2 has the sd 1.11: 1.11 / sqrt(3,600) = 0.019; four of it.
+    np.testing.assert_allclose(ridge.scale_kernel[:, 0], [0.5, 0.0, 0.0], atol=0.075)
+    np.testing.assert_allclose(np.exp(ridge.scale_bias), 0.2, rtol=0.08)
+    np.testing.assert_allclose(ridge.mean_kernel[:, 0], [0.0, 1.0, 0.0], atol=0.02)
 
 
 def test_features_that_say_nothing_give_the_marginal():
