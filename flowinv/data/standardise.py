@@ -19,6 +19,7 @@ __all__ = [
     "Statistics",
     "fit_statistics",
     "resolve_scaling",
+    "restandardise",
     "standardise",
 ]
 
@@ -142,6 +143,31 @@ def fit_statistics(
     scale = np.where(varies, sd, 1.0)
     return Statistics(
         *(jnp.asarray(v, jnp.float32) for v in (centre, width, mean, scale))
+    )
+
+
+def restandardise(statistics: Statistics, x: Array, scaling: str) -> Statistics:
+    """The statistics with mean and sd of other rows; jit- and vmap-able.
+
+    The map itself stays. Sums are taken in float32 of the distances from one row, so
+    that a constant is exactly one and an offset costs no digits.
+
+    Args:
+        statistics: of earlier rows.
+        x: rows that count, finite, `[N, *x_shape]`; repeated ones count again.
+        scaling: their map.
+    """
+    y = _map(jnp, x, statistics.centre, statistics.width, scaling)
+    offset = y - y[0]
+    mean = offset.mean(0)
+    sd = jnp.sqrt(((offset - mean) ** 2).mean(0))
+    varies = y.max(0) > y.min(0)
+    if scaling == "root":
+        least = _ROOT_FLOOR * jnp.nanmedian(jnp.where(varies, sd, jnp.nan))
+        sd = jnp.fmax(sd, least)
+    return statistics._replace(
+        shift=(y[0] + mean).astype(jnp.float32),
+        scale=jnp.where(varies, sd, 1.0).astype(jnp.float32),
     )
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from flowinv.data.standardise import restandardise
 from flowinv.losses.npe import Batch
 from flowinv.models.estimator import MAX_SOLVE, Frozen, Rows, Variables
 from flowinv.sequential.method import Plan
@@ -94,9 +95,11 @@ def _solve(
     train: tuple[Array, Array],
     held: tuple[Array, Array],
 ) -> Frozen:
-    """Frozen numbers of this round; those of a network that is kept are kept too."""
-    method, old = plan.method, state.variables.frozen
-    numbers = [rows[:MAX_SOLVE] for rows, _ in (train, held)]
+    """Statistics and solved Gaussian of the rows in use, made anew each round."""
+    scaling = plan.estimator.input_scaling
+    old = state.variables.frozen.statistics
+    statistics = restandardise(old, state.x[train[0]], scaling)
+    numbers = [_newest(*rows) for rows in (train, held)]
     # Packed rows repeat in turn: each counts once.
     differs = [
         jnp.arange(len(own)) < count
@@ -104,8 +107,8 @@ def _solve(
     ]
     rows = jnp.concatenate(numbers)
     none = [jnp.zeros(len(own), bool) for own in numbers]
-    solved = plan.estimator.solve(
-        old.statistics,
+    return plan.estimator.solve(
+        statistics,
         Rows(
             state.theta[rows],
             state.z[rows],
@@ -113,9 +116,14 @@ def _solve(
             jnp.concatenate([differs[0], none[1]]),
             jnp.concatenate([none[0], differs[1]]),
         ),
-        method.latent_box(state.region, state.index),
+        plan.method.latent_box(state.region, state.index),
     )
-    return _kept(plan, state, solved, old)
+
+
+def _newest(rows: Array, count: Array) -> Array:
+    """The last of `count` packed rows, which repeat if they are few."""
+    size = min(MAX_SOLVE, len(rows))
+    return rows[(count - 1 - jnp.arange(size)) % jnp.maximum(count, 1)]
 
 
 def _kept(plan: Plan, state: RoundsState, new: Any, old: Any) -> Any:
@@ -139,7 +147,17 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
     loss = plan.method.loss(estimator.prior_of(frozen), state.index)
     schedule = Schedule(config.epochs(1), config.patience)
     form = form_of(jax.eval_shape(estimator.draw, state.key, frozen))
-    parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
+    # Every row is seen in every epoch, however many rounds there are.
+    least, batches = config.steps_per_epoch, prepared.num_train // config.batch_size
+    steps = jnp.maximum(least, batches).astype(jnp.int32)
+    parts, optimizer = make_parts(
+        estimator, loss, config, source, form, schedule, steps / least
+    )
+
+    def epoch(s: TrainState) -> TrainState:
+        # Before the first, what training begins with is validated.
+        taken = jnp.where(s.epoch < 0, 0, steps)
+        return run_epoch(parts, s, prepared.training, prepared.validation, taken)[0]
 
     def member(key: Array, old: Any) -> TrainState:
         new = estimator.draw(jax.random.fold_in(key, _DRAW), frozen)
@@ -151,7 +169,7 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
         )
         return jax.lax.while_loop(
             lambda s: ~s.stopped,
-            lambda s: run_epoch(parts, s, prepared.training, prepared.validation)[0],
+            epoch,
             start._replace(stopped=state.stopped),
         )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import optax
+from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_known, check_positive, fail
 
@@ -103,12 +104,17 @@ def learning_rate(config: TrainConfig, total_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    config: TrainConfig, total_steps: int
+    config: TrainConfig, total_steps: int, longer: ArrayLike = 1
 ) -> optax.GradientTransformation:
-    """AdamW behind clipping by the global norm."""
+    """AdamW behind clipping by the global norm.
+
+    Args:
+        config: settings.
+        total_steps: steps that the rate's schedule is laid out for.
+        longer: how many times as many are taken; may be traced.
+    """
+    rate = learning_rate(config, total_steps)
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config, total_steps), weight_decay=config.weight_decay
-        ),
+        optax.adamw(lambda step: rate(step / longer), weight_decay=config.weight_decay),
     )

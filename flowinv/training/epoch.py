@@ -1,8 +1,10 @@
 """Drivers of an epoch: one scan, or one jitted call per step. Same numbers.
 
-An epoch is permute, step, ..., step, validate, compare. The scan driver runs several of
-them in one program and suits small networks and accelerators; wide networks on a CPU
-run 10-30 % faster one step at a time, because XLA's CPU code is worse inside a loop.
+An epoch is permute, step, ..., step, validate, compare. Before the first, what training
+begins with is validated: it stays the best unless an epoch improves on it. The scan
+driver runs several epochs in one program and suits small networks and accelerators;
+wide networks on a CPU run 10-30 % faster one step at a time, because XLA's CPU code is
+worse inside a loop.
 """
 
 import functools
@@ -23,9 +25,9 @@ from flowinv.training.state import (
     TrainState,
     validated,
 )
-from flowinv.training.update import finish_epoch
+from flowinv.training.update import EpochEnd, finish_epoch
 
-__all__ = ["EpochParts", "make_chunk", "make_stepper", "run_epoch"]
+__all__ = ["EpochParts", "Run", "make_chunk", "make_stepper", "run_epoch"]
 
 # Streams of one network's key. Steps fold their number in on top.
 _ORDER, _STEP, _VALIDATION = 0, 1, 2
@@ -60,45 +62,65 @@ def _step(
 
 
 def _finish(
-    parts: EpochParts, state: TrainState, info: StepInfo, blocks: Batch
+    parts: EpochParts, state: TrainState, total: StepInfo, steps: Array, blocks: Batch
 ) -> tuple[TrainState, EpochInfo]:
     # One fixed key: atomic losses would otherwise see other atoms in every epoch.
     key = jax.random.fold_in(state.key, _VALIDATION)
     validation = parts.validate(validated(state), blocks, key)
-    return finish_epoch(state, info, validation, parts.schedule)
+    return finish_epoch(state, EpochEnd(total, steps, *validation), parts.schedule)
+
+
+def _nothing() -> StepInfo:
+    return StepInfo(*(jnp.zeros((), jnp.float32) for _ in StepInfo._fields))
 
 
 def run_epoch(
-    parts: EpochParts, state: TrainState, data: Any, blocks: Batch
+    parts: EpochParts, state: TrainState, data: Any, blocks: Batch, steps: Array
 ) -> tuple[TrainState, EpochInfo]:
-    """One epoch as a scan: pure, for programs that hold it in a loop of their own."""
+    """One epoch as a loop: pure, for programs that hold it in a loop of their own.
+
+    Args:
+        parts: functions.
+        state: state of a network.
+        data: the source's rows.
+        blocks: validation rows, `[blocks, rows, ...]`.
+        steps: steps to take; 0 only validates.
+    """
     shared = parts.source.epoch(data, _stream(state, _ORDER, state.epoch))
 
-    def body(state: TrainState, position: Array) -> tuple[TrainState, StepInfo]:
-        return _step(parts, state, data, shared, position)
+    def body(
+        position: Array, carry: tuple[TrainState, StepInfo]
+    ) -> tuple[TrainState, StepInfo]:
+        state, total = carry
+        state, info = _step(parts, state, data, shared, position)
+        return state, jax.tree.map(jnp.add, total, info)
 
-    positions = jnp.arange(parts.source.steps, dtype=jnp.int32)
-    state, info = jax.lax.scan(body, state, positions)
-    return _finish(parts, state, info, blocks)
+    steps = jnp.asarray(steps, jnp.int32)
+    first = jnp.zeros((), jnp.int32)
+    state, total = jax.lax.fori_loop(first, steps, body, (state, _nothing()))
+    return _finish(parts, state, total, steps, blocks)
 
 
-def make_chunk(
-    parts: EpochParts, num_epochs: int, ensemble: bool
-) -> Callable[[TrainState, Any, Batch], tuple[TrainState, EpochInfo]]:
-    """Return a jitted `chunk(state, data, blocks)` of several epochs, state donated.
+Run = Callable[[TrainState, Any, Batch, Any], tuple[TrainState, EpochInfo]]
+"""`run(state, data, blocks, begin)`: some epochs, of which the first only validates
+where `begin` is True."""
+
+
+def make_chunk(parts: EpochParts, num_epochs: int, ensemble: bool) -> Run:
+    """Return a jitted `Run` of several epochs, state donated.
 
     Epochs after a stop are skipped, not computed (but under an ensemble's vmap, where
     all members run until the last has stopped).
     """
 
-    def skip(state: TrainState, data: Any, blocks: Batch) -> Any:
-        del data, blocks
+    def skip(state: TrainState, data: Any, blocks: Batch, steps: Array) -> Any:
+        del data, blocks, steps
         nan = jnp.asarray(jnp.nan, jnp.float32)
         off = jnp.asarray(False)
         return state, EpochInfo(nan, nan, nan, nan, state.step, off)
 
-    def chunk(state: TrainState, data: Any, blocks: Batch) -> Any:
-        def body(state: TrainState, _: None) -> tuple[TrainState, EpochInfo]:
+    def chunk(state: TrainState, data: Any, blocks: Batch, begin: Array) -> Any:
+        def body(state: TrainState, steps: Array) -> tuple[TrainState, EpochInfo]:
             return jax.lax.cond(
                 state.stopped,
                 skip,
@@ -106,19 +128,21 @@ def make_chunk(
                 state,
                 data,
                 blocks,
+                steps,
             )
 
-        return jax.lax.scan(body, state, None, length=num_epochs)
+        # The same for all members of an ensemble: no state is selected step by step.
+        steps = jnp.full(num_epochs, parts.source.steps, jnp.int32)
+        steps = steps.at[0].set(jnp.where(begin, 0, steps[0]))
+        return jax.lax.scan(body, state, steps)
 
     if ensemble:
-        chunk = jax.vmap(chunk, in_axes=(0, None, None))
+        chunk = jax.vmap(chunk, in_axes=(0, None, None, None))
     return compiled(chunk, wide=parts.schedule.wide, donate=(0,))
 
 
-def make_stepper(
-    parts: EpochParts,
-) -> Callable[[TrainState, Any, Batch], tuple[TrainState, EpochInfo]]:
-    """Return `epoch(state, data, blocks)` as one jitted call per step.
+def make_stepper(parts: EpochParts) -> Run:
+    """Return a `Run` of one epoch as one jitted call per step.
 
     The host only dispatches; it waits for nothing before the epoch ends. The history
     has a leading axis of one epoch, as a chunk's.
@@ -127,23 +151,26 @@ def make_stepper(
     def order(state: TrainState, data: Any) -> Any:
         return parts.source.epoch(data, _stream(state, _ORDER, state.epoch))
 
-    def one(state: TrainState, data: Any, shared: Any, position: Array) -> Any:
-        return _step(parts, state, data, shared, position)
+    def one(state: TrainState, total: Any, data: Any, shared: Any, at: Array) -> Any:
+        state, info = _step(parts, state, data, shared, at)
+        return state, jax.tree.map(jnp.add, total, info)
 
-    def end(state: TrainState, infos: list[StepInfo], blocks: Batch) -> Any:
-        info = jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos)
-        state, report = _finish(parts, state, info, blocks)
+    def end(state: TrainState, total: StepInfo, steps: Array, blocks: Batch) -> Any:
+        state, report = _finish(parts, state, total, steps, blocks)
         return state, jax.tree.map(lambda leaf: leaf[None], report)
 
     order = compiled(order, once=True)
     # The options of a chunk: others would round otherwise.
-    one, end = (compiled(f, wide=parts.schedule.wide, donate=(0,)) for f in (one, end))
+    wide = parts.schedule.wide
+    one = compiled(one, wide=wide, donate=(0, 1))
+    end = compiled(end, wide=wide, donate=(0,))
 
-    def epoch(state: TrainState, data: Any, blocks: Batch) -> Any:
-        shared, infos = order(state, data), []
-        for position in range(parts.source.steps):
-            state, info = one(state, data, shared, jnp.int32(position))
-            infos.append(info)
-        return end(state, infos, blocks)
+    def epoch(state: TrainState, data: Any, blocks: Batch, begin: Any) -> Any:
+        total, steps = _nothing(), 0 if begin else parts.source.steps
+        if steps:
+            shared = order(state, data)
+        for position in range(steps):
+            state, total = one(state, total, data, shared, jnp.int32(position))
+        return end(state, total, jnp.int32(steps), blocks)
 
     return epoch

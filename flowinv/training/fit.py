@@ -242,7 +242,8 @@ def _verdict(state: TrainState, history: dict[str, np.ndarray]) -> str:
     """
     failed = np.atleast_1d(np.asarray(state.failed_step))
     best = np.atleast_1d(np.asarray(state.best_loss))
-    if not np.isfinite(best).all():
+    at = np.atleast_1d(np.asarray(state.best_epoch))
+    if not np.isfinite(best).all() or ((failed >= 0) & (at == 0)).any():
         step = int(failed.max())
         fail(
             "a finite loss",
@@ -254,5 +255,6 @@ def _verdict(state: TrainState, history: dict[str, np.ndarray]) -> str:
     if (failed >= 0).any():
         step = int(failed.max())
         return f"Stopped at step {step}: loss or gradient not finite; best kept."
-    at = np.atleast_1d(np.asarray(state.best_epoch)).max()
-    return f"Ended after {epochs} epochs; best validation loss in epoch {int(at)}."
+    if not at.any():
+        return f"Ended after {epochs} epochs, none of them better than the start."
+    return f"Ended after {epochs} epochs; best validation loss in epoch {at.max()}."

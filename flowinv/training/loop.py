@@ -10,6 +10,7 @@ import numpy as np
 from flowinv.losses.npe import Batch
 from flowinv.training.checkpoint import Checkpoints
 from flowinv.training.config import TrainConfig
+from flowinv.training.epoch import Run
 from flowinv.training.state import EpochInfo, TrainState
 
 __all__ = ["Interrupted", "Loop", "Progress"]
@@ -42,7 +43,7 @@ class Loop:
 
     def __init__(
         self,
-        run: Callable[..., tuple[TrainState, EpochInfo]],
+        run: Run,
         data: Any,
         blocks: Batch,
         config: TrainConfig,
@@ -82,7 +83,8 @@ class Loop:
             progress(self._progress(history, state))
         saved_at = time.monotonic()
         while not bool(state.stopped.all()):
-            state, info = self.run(state, self.data, self.blocks)
+            begin = np.asarray(int(state.epoch.max()) < 0)
+            state, info = self.run(state, self.data, self.blocks, begin)
             history = _append(history, info)
             if progress is not None:
                 progress(self._progress(history, state))

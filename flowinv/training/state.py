@@ -26,10 +26,10 @@ class TrainState(NamedTuple):
         ema: running mean of the parameters, None when turned off.
         key: typed key of this network; steps and epochs fold in their numbers.
         step: steps taken, int32.
-        epoch: epochs finished, int32.
+        epoch: epochs finished, int32; -1 until what training begins with was validated.
         best_params: parameters (or running mean) with the best validation loss.
         best_loss: that loss, +inf before the first finite one.
-        best_epoch: epoch that gave it.
+        best_epoch: epoch that gave it, from 1; 0 for what training began with.
         waited: epochs since.
         failed_step: step of the first non-finite loss or gradient, -1 if none.
         stopped: no more steps are taken.
@@ -79,7 +79,7 @@ class EpochInfo(NamedTuple):
         gradient_norm: mean over the steps, before clipping.
         out_of_range: share of latent entries beyond the flow's interval, validation.
         step: steps taken so far.
-        active: False for an epoch after the stop: nothing was done.
+        active: False where no step was taken: after the stop, or before the first.
     """
 
     train_loss: Array
@@ -111,7 +111,7 @@ def init_state(
         ema=copy(params) if keep_mean else None,
         key=key,
         step=zero,
-        epoch=jnp.copy(zero),
+        epoch=zero - 1,
         best_params=copy(params),
         best_loss=jnp.asarray(jnp.inf, jnp.float32),
         best_epoch=jnp.copy(zero),

@@ -1,7 +1,7 @@
 """The one training step, and the end of an epoch: both pure."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from flowinv.training.state import (
     validated,
 )
 
-__all__ = ["finish_epoch", "make_update", "make_validate", "masked_mean"]
+__all__ = ["EpochEnd", "finish_epoch", "make_update", "make_validate", "masked_mean"]
 
 Loss = Callable[[Any, Batch, Array], Array]
 """`loss(params, batch, key)`: a method's loss with its `apply` bound, `[B]`."""
@@ -104,34 +104,49 @@ def make_validate(
     return validate
 
 
+class EpochEnd(NamedTuple):
+    """What an epoch has given.
+
+    Attributes:
+        total: sums over its steps.
+        steps: how many; 0 where what training begins with was validated.
+        loss: validation loss, nats.
+        outside: share of latent entries beyond the flow's interval, validation.
+    """
+
+    total: StepInfo
+    steps: Array
+    loss: Array
+    outside: Array
+
+
 def finish_epoch(
-    state: TrainState,
-    info: StepInfo,
-    validation: tuple[Array, Array],
-    schedule: Schedule,
+    state: TrainState, end: EpochEnd, schedule: Schedule
 ) -> tuple[TrainState, EpochInfo]:
     """Compare with the best, wait or stop, and sum the epoch up.
 
-    Only a finite validation loss can become the best. `info` has a leading step axis.
+    Only a finite validation loss can become the best.
     """
-    loss, outside = validation
+    loss = end.loss
     better = (loss < state.best_loss) & jnp.isfinite(loss)
 
     def choose(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(better, a, b), new, old)
 
-    waited = jnp.where(better, 0, state.waited + 1)
+    # The start is no epoch to wait for.
+    waited = jnp.where(better | (state.epoch < 0), 0, state.waited + 1)
     epoch = state.epoch + 1
     patience = schedule.patience
     tired = (waited >= patience) if patience else False
     done = (epoch >= schedule.max_epochs) | tired
+    mean = jax.tree.map(lambda total: total / jnp.maximum(end.steps, 1), end.total)
     report = EpochInfo(
-        train_loss=info.loss.mean(),
+        train_loss=mean.loss,
         validation_loss=loss,
-        gradient_norm=info.gradient_norm.mean(),
-        out_of_range=outside,
+        gradient_norm=mean.gradient_norm,
+        out_of_range=end.outside,
         step=state.step,
-        active=jnp.asarray(True),
+        active=end.steps > 0,
     )
     state = state._replace(
         epoch=epoch,

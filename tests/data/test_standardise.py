@@ -9,6 +9,7 @@ from flowinv.data.standardise import (
     Statistics,
     fit_statistics,
     resolve_scaling,
+    restandardise,
     standardise,
 )
 
@@ -51,6 +52,34 @@ def test_only_valid_rows_count() -> None:
         expected = fit_statistics(DATA["root"][valid], ALL[valid], scaling)
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("scaling", DATA)
+def test_other_rows_are_restandardised_as_the_host_does_it(scaling: str) -> None:
+    """The map stays that of the first rows; mean and sd are those of the new ones."""
+    x = DATA[scaling]
+    first = fit_statistics(x, ALL, scaling)
+    new = x[1_000:2_000] * np.float32(1.0 if scaling == "root" else 1.1)
+    new[:, 0] = new[0, 0]  # a constant keeps the scale 1
+    again = jax.jit(restandardise, static_argnames="scaling")(first, new, scaling)
+    host = fit_statistics(new, ALL[:1_000], scaling)
+    for name in ("centre", "width"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    if scaling in ("none", "root"):  # maps without constants of their own
+        np.testing.assert_allclose(again.shift, host.shift, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(again.scale, host.scale, rtol=1e-5)
+    y = np.asarray(standardise(again, new, scaling), float)
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(0), [0, 1, 1, 1, 1], rtol=1e-4)
+
+
+def test_empty_counts_are_no_hundreds_of_sds_in_other_rows_either() -> None:
+    x = np.tile(DATA["root"][:, :1], 5)
+    x[:, 4] = 0.0
+    x[7, 4] = 1.0
+    first = fit_statistics(x, ALL, "root")
+    again = restandardise(first, x, "root")
+    np.testing.assert_allclose(again.scale, first.scale, rtol=1e-5)
 
 
 def test_large_offsets_cost_no_digits() -> None:

@@ -13,7 +13,7 @@ def run(chunk, toy, state, times):
     """State after some chunks, and the joined history of active epochs."""
     parts = []
     for _ in range(times):
-        state, info = chunk(state, toy.data, toy.blocks)
+        state, info = chunk(state, toy.data, toy.blocks, False)
         parts.append(info)
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     return state, jax.tree.map(lambda leaf: leaf[joined.active], joined)
@@ -43,7 +43,7 @@ def test_state_is_donated(toy, driver):
     if driver == "scan":
         chunk = make_chunk(toy.parts, 2, False)
     state = toy.start()
-    chunk(state, toy.data, toy.blocks)
+    chunk(state, toy.data, toy.blocks, False)
     assert state.params["p"].is_deleted()
     assert state.opt_state[0].mu["p"].is_deleted()
     # The rows are read again in every chunk.
@@ -103,11 +103,13 @@ def test_members_of_an_ensemble_equal_single_networks(toy):
     toy = toy(patience=3, max_epochs=60)
     starts = [toy.start(seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
-    together, info = make_chunk(toy.parts, 60, True)(stacked, toy.data, toy.blocks)
+    together, info = make_chunk(toy.parts, 60, True)(
+        stacked, toy.data, toy.blocks, False
+    )
     assert info.train_loss.shape == (3, 60)
     single = make_chunk(toy.parts, 60, False)
     for member in range(3):
-        alone, own = single(toy.start(member), toy.data, toy.blocks)
+        alone, own = single(toy.start(member), toy.data, toy.blocks, False)
         mine = jax.tree.map(lambda leaf, m=member: leaf[m], together)
         assert int(alone.step) == int(mine.step)
         assert int(alone.best_epoch) == int(mine.best_epoch)
@@ -138,6 +140,27 @@ def test_patience_stops_and_the_best_is_kept(toy):
     assert float(state.params["p"].min()) > float(state.best_params["p"].max())
     # Skipped epochs take no steps.
     assert int(state.step) == len(losses) * toy.parts.source.steps
+
+
+@pytest.mark.parametrize("driver", ["scan", "step"])
+def test_a_start_that_no_epoch_improves_on_is_returned(toy, driver):
+    start = jnp.broadcast_to(toy().start().params["p"], (16, 3))
+    toy = toy(patience=2, held=start)  # every step leads away from the start
+    chunk = make_stepper(toy.parts)
+    if driver == "scan":
+        chunk = make_chunk(toy.parts, 1, False)
+    state = toy.start()._replace(epoch=jnp.full((), -1, jnp.int32))
+    first = jax.tree.map(np.asarray, state.params)
+    state, info = chunk(state, toy.data, toy.blocks, True)
+    assert not info.active.any()
+    assert (int(state.epoch), int(state.step), int(state.waited)) == (0, 0, 0)
+    np.testing.assert_allclose(state.best_loss, 0.0, atol=1e-9)
+    while not state.stopped:
+        state, info = chunk(state, toy.data, toy.blocks, False)
+        assert info.active.all()
+    assert (int(state.epoch), int(state.best_epoch)) == (2, 0)
+    np.testing.assert_array_equal(state.best_params["p"], first["p"])
+    assert float(abs(state.params["p"] - first["p"]).min()) > 0.01
 
 
 def test_without_patience_all_epochs_run(toy):

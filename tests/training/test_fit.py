@@ -116,7 +116,9 @@ def test_one_trace_for_all_chunks_and_resume_is_bitwise(
         folder=tmp_path,
         progress=seen.append,
     )
-    assert seen[0].step == 18 * 12  # where it stopped, losses included
+    # Where it stopped, losses included: two chunks of six, of which the first began
+    # with the start.
+    assert seen[0].step == 18 * 11
     assert np.isfinite(seen[0].validation_loss)
     assert seen[1].step > seen[0].step
     assert_same(resumed.state, fit.state)

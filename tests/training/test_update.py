@@ -97,7 +97,7 @@ def test_nan_at_a_known_step_keeps_the_last_finite_best(toy, driver):
     make = make_stepper if driver == "step" else lambda p: make_chunk(p, 1, False)
     chunk, state, losses = make(toy.parts), toy.start(), []
     for _ in range(8):
-        state, info = chunk(state, toy.data, toy.blocks)
+        state, info = chunk(state, toy.data, toy.blocks, False)
         losses += np.asarray(info.validation_loss)[np.asarray(info.active)].tolist()
         if state.stopped:
             break
@@ -113,7 +113,9 @@ def test_nan_at_a_known_step_keeps_the_last_finite_best(toy, driver):
 def test_nan_is_never_the_best(toy):
     held = jnp.full((4, 3), jnp.nan)
     toy = toy(held=held, max_epochs=3)
-    state, info = make_chunk(toy.parts, 3, False)(toy.start(), toy.data, toy.blocks)
+    state, info = make_chunk(toy.parts, 3, False)(
+        toy.start(), toy.data, toy.blocks, False
+    )
     assert np.isnan(info.validation_loss).all()
     assert np.isinf(state.best_loss)
     assert int(state.best_epoch) == 0
@@ -136,7 +138,9 @@ def test_running_mean_of_the_parameters():
 
 def test_the_running_mean_is_what_is_validated_and_returned(toy):
     toy = toy(ema=0.99, max_epochs=2)
-    state, info = make_chunk(toy.parts, 2, False)(toy.start(), toy.data, toy.blocks)
+    state, info = make_chunk(toy.parts, 2, False)(
+        toy.start(), toy.data, toy.blocks, False
+    )
     expected = toy.parts.validate(state.ema, toy.blocks, None)[0]
     np.testing.assert_allclose(info.validation_loss[-1], expected, rtol=1e-6)
     np.testing.assert_array_equal(state.best_params["p"], state.ema["p"])
