@@ -258,7 +258,7 @@ def test_vmap_equals_a_loop_and_jit_equals_none(case):
         for i in range(4)
     ]
     axes = (None, 0, None if context is None else 0)
-    mapped = jax.vmap(log_prob, axes)(variables, z, context)
+    mapped = jax.jit(jax.vmap(log_prob, axes))(variables, z, context)
     plain = case.module().apply(variables, z, context)
     for other in (mapped, plain, log_prob(variables, z, context)):
         np.testing.assert_allclose(other, np.stack(rows), rtol=1e-3, atol=1e-3)

@@ -112,18 +112,18 @@ def test_the_distribution_is_a_pytree(kind):
 @EACH
 def test_z_context_and_place_broadcast(kind):
     flow, z, context = small(kind), normals(8, 2), normals(8, 3)
-    variables = variables_of(flow, z, context, 0.1)
+    variables, apply = variables_of(flow, z, context, 0.1), jax.jit(flow.apply)
     for one, many in (
         ((z[0], context), (np.tile(z[:1], (8, 1)), context)),
         ((z, context[0]), (z, np.tile(context[:1], (8, 1)))),
         ((z[:, None], context[None, :4]), None),
         ((np.ones((8, 2), np.int32), context), (np.ones((8, 2), np.float32), context)),
     ):
-        got = flow.apply(variables, *one)
+        got = apply(variables, *one)
         if many is None:
             many = (np.repeat(z, 4, 0), np.tile(context[:4], (8, 1)))
             got = got.reshape(-1)
-        expected = flow.apply(variables, *many)
+        expected = apply(variables, *many)
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     placed = Placed(normals(5, 1, 2), 0.1 * normals(5, 1, 2))
     forward = flow.apply(variables, z, context, placed, method="forward_and_log_det")

@@ -126,14 +126,14 @@ def test_log_prob_equals_numpyro_and_scipy(x64: bool) -> None:
         assert log_prob.dtype == theta.dtype == (jnp.float64 if x64 else jnp.float32)
         theta = np.asarray(theta)
         peer = sum(
-            np.asarray(KINDS[kind][0].log_prob(theta[:, column]), float)
+            np.asarray(jax.jit(KINDS[kind][0].log_prob)(theta[:, column]), float)
             for kind, column in zip(ALL.names, columns(ALL.names), strict=True)
         )
         np.testing.assert_allclose(log_prob, peer, rtol=1e-5, atol=3e-3)
         for kind, column in zip(EXACT, columns(EXACT), strict=True):
             alone = from_numpyro(KINDS[kind][0])
             value = np.asarray(theta[:64, column], np.float64)
-            got = alone.log_prob(theta[:64, column : column + 1])
+            got = jax.jit(alone.log_prob)(theta[:64, column : column + 1])
             tolerance = 1e-9 if x64 else 1e-4
             expected = KINDS[kind][1].logpdf(value)
             np.testing.assert_allclose(
@@ -197,11 +197,17 @@ def test_edges(kind: str) -> None:
         exact_edge, edge = edge, np.float32(edge)
         outside = np.nextafter(edge, np.float32(side * np.inf))
         outside = outside if abs(outside) > 1e-30 else np.float32(side * 1e-30)
-        points = jnp.asarray([[outside], [edge]])
-        log_prob = prior.log_prob(points)
-        assert log_prob[0] == -jnp.inf
-        assert not bool(prior.contains(points)[0])
-        assert prior.to_latent_and_log_det(points)[1][0] == -jnp.inf
+        points = np.asarray([[outside], [edge]], np.float32)
+        log_prob, contains, (_, log_det) = jax.jit(
+            lambda p, own=prior: (
+                own.log_prob(p),
+                own.contains(p),
+                own.to_latent_and_log_det(p),
+            )
+        )(points)
+        assert log_prob[0] == -np.inf
+        assert not bool(contains[0])
+        assert log_det[0] == -np.inf
         if kind not in FALLBACKS:
             with np.errstate(all="ignore"):
                 expected = exact.logpdf(exact_edge)
@@ -399,9 +405,17 @@ def test_every_prior_that_is_accepted_reads_back_equal(base) -> None:
     again = prior_from_config(json.loads(json.dumps(prior.to_config())))
     assert again == prior
     theta = prior.sample(jax.random.key(0), 50)
-    np.testing.assert_allclose(again.log_prob(theta), prior.log_prob(theta), rtol=1e-5)
-    exact = np.asarray(base.log_prob(theta if prior.dim > 1 else theta[:, 0]))
-    np.testing.assert_allclose(prior.log_prob(theta), exact, rtol=1e-4, atol=1e-4)
+    values = theta if prior.dim > 1 else theta[:, 0]
+    exact, own, new = (
+        np.asarray(jax.jit(log_prob)(given))
+        for log_prob, given in (
+            (base.log_prob, values),
+            (prior.log_prob, theta),
+            (again.log_prob, theta),
+        )
+    )
+    np.testing.assert_allclose(new, own, rtol=1e-5)
+    np.testing.assert_allclose(own, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
