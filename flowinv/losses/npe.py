@@ -12,6 +12,7 @@ References:
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 __all__ = ["Apply", "Batch", "Loss", "npe_loss"]
@@ -29,12 +30,23 @@ class Batch(NamedTuple):
         valid: rows that count, `[B]`.
         round: round in which each row was drawn, 0 for the prior, `[B]`; None where
             the loss does not ask.
+        weight: how much each row counts, of mean 1, `[B]`; None for all the same.
     """
 
     z: Array
     features: Any
     valid: Array
     round: Array | None = None
+    weight: Array | None = None
+
+    def weigh(self, values: Array) -> Array:
+        """`values` `[B]` times the weights; 0 for rows that are not valid.
+
+        Values of those do not count, whatever they are. Their x must be finite all the
+        same: a NaN's gradient stays NaN behind a factor of 0.
+        """
+        weighed = values if self.weight is None else values * self.weight
+        return jnp.where(self.valid, weighed, 0.0)
 
 
 Loss = Callable[[Apply, Any, Batch, Array], Array]

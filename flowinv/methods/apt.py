@@ -23,7 +23,13 @@ from flowinv.losses.npe import Batch, Loss, npe_loss
 from flowinv.models.placing import AnyPrior
 from flowinv.priors.cut import Box, check_cuttable
 from flowinv.priors.latent import Prior
-from flowinv.sequential.boxes import box_at, in_box, next_box, start_boxes, with_box
+from flowinv.sequential.boxes import (
+    balanced,
+    box_at,
+    next_box,
+    start_boxes,
+    with_box,
+)
 from flowinv.sequential.method import Fitted, Plan, Proposal, Region, RoundsMethod
 from flowinv.sequential.proposals import (
     box_distance,
@@ -139,13 +145,21 @@ class APT(RoundsMethod):
         later = posterior_distance(plan, state, x_obs, theta)
         return jnp.where(state.index < self._num_plain, early, later)
 
-    def usable(self, plan: Plan, state: RoundsState, x_obs: Array) -> Array:
-        """All rows: no proposal bends the loss. In a box, the rows that fill it."""
+    def weights(self, plan: Plan, state: RoundsState, x_obs: Array) -> Array:
+        """The same for all rows in the box: no proposal bends the atomic loss.
+
+        The plain loss of the first rounds takes them by the balance heuristic.
+        """
         del plan, x_obs
-        use = jnp.ones(len(state.theta), bool)
+        weights = jnp.ones(len(state.theta), jnp.float32)
+        if self._boxed:
+            inside = box_at(state.region, state.index).contains(state.z)
+            plain, atomic = balanced(state, state.region), inside.astype(jnp.float32)
+            weights = jnp.where(state.index < self._num_plain, plain, atomic)
         if not self.keep_prior_rows:
-            use = (state.round > 0) | (state.index == 0)
-        return use & in_box(state, state.region) if self._boxed else use
+            used = (state.round > 0) | (state.index == 0)
+            weights = jnp.where(used, weights, 0.0)
+        return weights
 
     def loss(self, prior: AnyPrior, index: Array) -> Loss:
         """Plain maximum likelihood for prior rows, atoms where a posterior proposed."""
@@ -173,10 +187,9 @@ class APT(RoundsMethod):
         if not self._boxed:
             return Region((), unseen)
         index, boxes = state.index, state.region
-        found = next_box(
-            plan.estimator.prior, boxes, index, fitted.theta, self.epsilon, self.margin
-        )
-        more, old = index + 1 < self.truncated_rounds, box_at(boxes, index)
+        prior, old = plan.estimator.prior, box_at(boxes, index)
+        found = next_box(prior, old, fitted.theta, self.epsilon, self.margin)
+        more = index + 1 < self.truncated_rounds
         box = jax.tree.map(lambda a, b: jnp.where(more, a, b), found.box, old)
         boxes = with_box(boxes, index + 1, box)
         return Region(boxes, jnp.maximum(found.pressed, unseen))

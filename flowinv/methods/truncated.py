@@ -20,7 +20,13 @@ from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.placing import AnyPrior
 from flowinv.priors.cut import WHOLE, Box, CutPrior, check_cuttable
 from flowinv.priors.latent import Prior
-from flowinv.sequential.boxes import box_at, in_box, next_box, start_boxes, with_box
+from flowinv.sequential.boxes import (
+    balanced,
+    box_at,
+    next_box,
+    start_boxes,
+    with_box,
+)
 from flowinv.sequential.method import Fitted, Plan, Proposal, Region, RoundsMethod
 from flowinv.sequential.proposals import (
     box_distance,
@@ -99,15 +105,16 @@ class Truncated(RoundsMethod):
             return box_distance(plan, box_at(state.region, state.index), theta)
         return jnp.where(state.index == 0, prior_distance(plan, theta), 0.0)
 
-    def usable(self, plan: Plan, state: RoundsState, x_obs: Array) -> Array:
-        """Rows that are the prior inside this round's region.
+    def weights(self, plan: Plan, state: RoundsState, x_obs: Array) -> Array:
+        """Weights that make the rows inside this round's region the prior there.
 
-        Of a box those whose own box held all of it. Highest-density regions need not
-        be nested; they differ where the posterior has a mass of about epsilon.
+        Of a box by the balance heuristic. Highest-density regions count as nested; they
+        differ where the posterior has a mass of about epsilon.
         """
         if self._boxed:
-            return in_box(state, state.region)
-        return plan.log_q(state.variables, state.z, x_obs) >= state.region
+            return balanced(state, state.region)
+        inside = plan.log_q(state.variables, state.z, x_obs) >= state.region
+        return inside.astype(jnp.float32)
 
     def loss(self, prior: AnyPrior, index: Array) -> Loss:
         """Plain maximum likelihood in every round."""
@@ -124,9 +131,8 @@ class Truncated(RoundsMethod):
         """Cut the prior to all but epsilon of the new posterior."""
         if self._boxed:
             prior, index = plan.estimator.prior, state.index
-            found = next_box(
-                prior, state.region, index, fitted.theta, self.epsilon, self.margin
-            )
+            box = box_at(state.region, index)
+            found = next_box(prior, box, fitted.theta, self.epsilon, self.margin)
             boxes = with_box(state.region, index + 1, self._last(state, found.box))
             return Region(boxes, found.pressed)
         log_q = plan.log_q(fitted.variables, fitted.w, x_obs)

@@ -72,8 +72,8 @@ class Rows(NamedTuple):
         theta: parameters, `[N, D]`.
         z: their latent under the whole prior, `[N, D]`.
         x: simulations, finite numbers, `[N, *x_shape]`.
-        train: True for rows that are fitted, `[N]`.
-        held: True for those that choose penalties and calibrate, `[N]`.
+        train: how much rows count that are fitted, 0 for the others, `[N]`.
+        held: the same of those that say whether an sd varies, `[N]`.
     """
 
     theta: Array
@@ -144,7 +144,7 @@ class Estimator:
         """
         summary = jnp.zeros(0, jnp.float32), jnp.ones(0, jnp.float32)
         if self.summary is not None:
-            summary = _moments(self.summary(rows.x), rows.train)
+            summary = _moments(self.summary(rows.x), rows.train > 0)
         frozen = Frozen(statistics, summary, None, box)
         if not self.placed:
             return frozen

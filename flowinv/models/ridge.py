@@ -117,14 +117,16 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
     Args:
         features: rows of about unit scale, `[N, F]`; all finite, used or not.
         targets: shape `[N, D]`.
-        train: True for rows that are fitted, `[N]`; at least one.
-        held: True for other rows, which say whether the sd varies; at least one.
+        train: True, or a weight, for rows that are fitted, `[N]`; at least one.
+        held: the same for other rows, which say whether the sd varies; at least one.
 
     Returns:
         Mean and log-sd regressions. Where features say nothing they are constant.
     """
-    use = (train | held)[:, None]
+    use = ((train > 0) | (held > 0))[:, None]
+    # Rows of uneven weights say as much as their effective number.
     weight = train.astype(features.dtype)
+    weight = weight * weight.sum() / (weight**2).sum()
     centre = (weight[:, None] * features).sum(0) / weight.sum()
     design = jnp.concatenate([features - centre, jnp.ones_like(features[:, :1])], -1)
     rows = _Rows(design, weight, held.astype(features.dtype))

@@ -41,6 +41,7 @@ class Prepared(NamedTuple):
         num_train: those that differ.
         validation: validation rows as one block.
         num_used: usable rows of both kinds.
+        num_effective: as many rows of equal weight would say as much.
     """
 
     frozen: Frozen
@@ -48,6 +49,7 @@ class Prepared(NamedTuple):
     num_train: Array
     validation: Batch
     num_used: Array
+    num_effective: Array
 
 
 class Trained(NamedTuple):
@@ -66,13 +68,17 @@ class Trained(NamedTuple):
 
 def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     """Place the flow on the usable rows, and turn them into features."""
-    use = filled(state) & plan.method.usable(plan, state, x_obs)
+    weights = jnp.where(filled(state), plan.method.weights(plan, state, x_obs), 0.0)
+    use = weights > 0
+    weights = weights * use.sum() / jnp.maximum(weights.sum(), 1e-30)
+    effective = weights.sum() ** 2 / jnp.maximum((weights**2).sum(), 1e-30)
     held = held_out(plan.num_rows)
     num_held = plan.num_rows // 10
     size = plan.num_rows - num_held
     train_rows, num_train = packed(use & ~held, size)
     held_rows, count_held = packed(use & held, num_held)
-    frozen = _solve(plan, state, (train_rows, num_train), (held_rows, count_held))
+    packs = (train_rows, num_train), (held_rows, count_held)
+    frozen = _solve(plan, state, weights, packs)
     # All rows at once: the compiled program holds the features once.
     rows = jnp.concatenate([train_rows, held_rows])
     batch = Batch(
@@ -80,41 +86,42 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
         plan.estimator.features(frozen, state.x[rows]),
         state.valid[rows],
         state.round[rows],
+        weights[rows],
     )
     training, validation = (
         jax.tree.map(lambda leaf, part=part: leaf[part], batch)
         for part in (slice(size), slice(size, None))
     )
     validation = as_block(validation, count_held)
-    return Prepared(frozen, training, num_train, validation, use.sum())
+    return Prepared(frozen, training, num_train, validation, use.sum(), effective)
 
 
 def _solve(
     plan: Plan,
     state: RoundsState,
-    train: tuple[Array, Array],
-    held: tuple[Array, Array],
+    weights: Array,
+    packs: tuple[tuple[Array, Array], tuple[Array, Array]],
 ) -> Frozen:
     """Statistics and solved Gaussian of the rows in use, made anew each round."""
     scaling = plan.estimator.input_scaling
     old = state.variables.frozen.statistics
-    statistics = restandardise(old, state.x[train[0]], scaling)
-    numbers = [_newest(*rows) for rows in (train, held)]
+    statistics = restandardise(old, state.x[packs[0][0]], scaling)
+    numbers = [_newest(*pack) for pack in packs]
     # Packed rows repeat in turn: each counts once.
-    differs = [
-        jnp.arange(len(own)) < count
-        for own, (_, count) in zip(numbers, (train, held), strict=True)
+    counts = [
+        jnp.where(jnp.arange(len(own)) < count, weights[own], 0.0)
+        for own, (_, count) in zip(numbers, packs, strict=True)
     ]
     rows = jnp.concatenate(numbers)
-    none = [jnp.zeros(len(own), bool) for own in numbers]
+    none = [jnp.zeros(len(own), jnp.float32) for own in numbers]
     return plan.estimator.solve(
         statistics,
         Rows(
             state.theta[rows],
             state.z[rows],
             state.x[rows],
-            jnp.concatenate([differs[0], none[1]]),
-            jnp.concatenate([none[0], differs[1]]),
+            jnp.concatenate([counts[0], none[1]]),
+            jnp.concatenate([none[0], counts[1]]),
         ),
         plan.method.latent_box(state.region, state.index),
     )
@@ -145,14 +152,20 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
         config.steps_per_epoch,
     )
     loss = plan.method.loss(estimator.prior_of(frozen), state.index)
-    schedule = Schedule(config.epochs(1), config.patience)
     form = form_of(jax.eval_shape(estimator.draw, state.key, frozen))
     # Every row is seen in every epoch, however many rounds there are.
     least, batches = config.steps_per_epoch, prepared.num_train // config.batch_size
     steps = jnp.maximum(least, batches).astype(jnp.int32)
-    parts, optimizer = make_parts(
-        estimator, loss, config, source, form, schedule, steps / least
+    # The last network is the answer: it is trained longer.
+    is_last = state.index + 1 == plan.method.num_rounds
+    times = jnp.where(is_last, plan.method.last_training, 1)
+    schedule = Schedule(
+        times * config.epochs(1),
+        config.patience,
+        rate_steps=least * config.epochs(1),
+        longer=times * steps / least,
     )
+    parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
 
     def epoch(s: TrainState) -> TrainState:
         # Before the first, what training begins with is validated.

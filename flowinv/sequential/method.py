@@ -89,6 +89,8 @@ class RoundsMethod(abc.ABC):
         train: training of each round. Its `steps_per_epoch` steps lie between two
             validations, `max_epochs` of these at most; batches hold at most half of
             a round's rows.
+        last_training: the last round, whose network is the answer, trains for so many
+            times the epochs of the others.
         stop_when_converged: end when the posterior moves by less than this between two
             rounds (see `RoundInfo.distance`); 0 runs all rounds.
         lanes_per_call: observations in one vmapped program; 0 takes one on a CPU and
@@ -99,6 +101,7 @@ class RoundsMethod(abc.ABC):
     num_rounds: int = 10
     num_simulations: int = 1_000
     train: TrainConfig = ROUND_TRAINING
+    last_training: int = 4
     stop_when_converged: float = 0.0
     # How lanes share a program changes no answer: not part of what a method is.
     lanes_per_call: int = field(default=0, compare=False)
@@ -116,6 +119,7 @@ class RoundsMethod(abc.ABC):
         """
         check_at_least("num_rounds", self.num_rounds, 1)
         check_at_least("num_simulations", self.num_simulations, 100)
+        check_at_least("last_training", self.last_training, 1)
         check_at_least("stop_when_converged", self.stop_when_converged, 0)
         check_at_least("lanes_per_call", self.lanes_per_call, 0)
         self.train.check()
@@ -158,8 +162,11 @@ class RoundsMethod(abc.ABC):
         """
 
     @abc.abstractmethod
-    def usable(self, plan: "Plan", state: RoundsState, x_obs: Array) -> Array:
-        """Return True for filled rows that the next fit may use without bias, `[B]`."""
+    def weights(self, plan: "Plan", state: RoundsState, x_obs: Array) -> Array:
+        """Return how much filled rows count in the next fit without bias, `[B]`.
+
+        Up to a factor; 0 for rows that it may not use.
+        """
 
     @abc.abstractmethod
     def loss(self, prior: AnyPrior, index: Array) -> Loss:

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jax.typing import ArrayLike
 
 from flowinv.losses.npe import Batch, Loss
 from flowinv.models.estimator import Estimator
@@ -63,7 +62,6 @@ def make_parts(
     source: Source,
     form: Form,
     schedule: Schedule,
-    longer: ArrayLike = 1,
 ) -> tuple[EpochParts, optax.GradientTransformation]:
     """Return the parts of an epoch, and the optimizer that its states begin with.
 
@@ -73,8 +71,7 @@ def make_parts(
         config: how to train.
         source: rows.
         form: how the parameters are kept.
-        schedule: epochs at most, and epochs to wait.
-        longer: steps of an epoch, as a multiple of the source's; may be traced.
+        schedule: how long.
     """
 
     def apply(params: Any, z: Array, features: Any) -> Array:
@@ -87,7 +84,7 @@ def make_parts(
         rest = form.unravel(params), batch.z, batch.features
         return estimator.apply_flow("out_of_range", *rest)
 
-    optimizer = make_optimizer(config, source.steps * schedule.max_epochs, longer)
+    optimizer = make_optimizer(config, schedule.rate_steps, schedule.longer)
     parts = EpochParts(
         source,
         make_update(bound, optimizer, config.ema_decay),

@@ -117,14 +117,14 @@ def train(
     draw = jax.jit(lambda key: estimator.draw(key, ready.frozen))
     # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
     form = form_of(jax.eval_shape(draw, jax.random.key(0)))
-    schedule = Schedule(max_epochs, patience, form.wide)
+    total = source.steps * max_epochs
+    schedule = Schedule(max_epochs, patience, form.wide, total)
     parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
     state = _initial(key, lambda own: form.ravel(draw(own)), optimizer, config)
     store = None
     if folder is not None:
         marks = _marks(key, estimator, loss, config, state, data)
         store = Checkpoints(Path(folder).expanduser(), marks)
-    total = source.steps * max_epochs
     run = _driver(parts, config)
     loop = Loop(run, source.data, ready.blocks, config, total, store)
     state, history = loop(state, ready.frozen, progress, should_stop)

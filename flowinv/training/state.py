@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 __all__ = [
     "EpochInfo",
@@ -53,14 +54,18 @@ class Schedule(NamedTuple):
     """How long training goes on, and how its programs are compiled.
 
     Attributes:
-        max_epochs: epochs at most.
+        max_epochs: epochs at most; may be traced.
         patience: epochs to wait for a better validation loss; 0 never stops.
         wide: the network is wide: compile for speed, not for a quick start.
+        rate_steps: steps that the learning rate's schedule is laid out for.
+        longer: how many times as many are taken at most; may be traced.
     """
 
-    max_epochs: int
+    max_epochs: ArrayLike
     patience: int = 0
     wide: bool = False
+    rate_steps: int = 1
+    longer: ArrayLike = 1
 
 
 class StepInfo(NamedTuple):

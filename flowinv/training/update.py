@@ -23,14 +23,13 @@ Loss = Callable[[Any, Batch, Array], Array]
 """`loss(params, batch, key)`: a method's loss with its `apply` bound, `[B]`."""
 
 
-def masked_mean(values: Array, valid: Array) -> Array:
-    """Mean over valid rows; 0 rows give 0.
+def masked_mean(values: Array, batch: Batch) -> Array:
+    """Weighted mean over valid rows, each row's share that of its weight; 0 for none.
 
-    Values of invalid rows do not count, whatever they are. Their x must be finite all
-    the same: a NaN's gradient stays NaN behind a factor of 0.
+    The weights have the mean 1 over all rows, not over those of a batch: what a batch
+    gives is then right on average.
     """
-    total = jnp.where(valid, values, 0.0).sum()
-    return total / jnp.maximum(valid.sum(), 1)
+    return batch.weigh(values).sum() / jnp.maximum(batch.valid.sum(), 1)
 
 
 def make_update(
@@ -46,7 +45,7 @@ def make_update(
         state: TrainState, batch: Batch, key: Array
     ) -> tuple[TrainState, StepInfo]:
         def objective(params: Any) -> Array:
-            return masked_mean(loss(params, batch, key), batch.valid)
+            return masked_mean(loss(params, batch, key), batch)
 
         value, gradient = jax.value_and_grad(objective)(state.params)
         norm = optax.tree.norm(gradient)
@@ -95,7 +94,7 @@ def make_validate(
     def validate(params: Any, blocks: Batch, key: Array) -> tuple[Array, Array]:
         def one(block: Batch) -> tuple[Array, Array]:
             both = jnp.stack([loss(params, block, key), out_of_range(params, block)])
-            return jnp.where(block.valid, both, 0.0).sum(-1), block.valid.sum()
+            return jax.vmap(block.weigh)(both).sum(-1), block.valid.sum()
 
         sums, counts = jax.lax.map(one, blocks)
         mean = sums.sum(0) / jnp.maximum(counts.sum(), 1)

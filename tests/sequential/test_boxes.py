@@ -1,5 +1,7 @@
 """Boxes hold the posterior, nest, stay on the prior's edges and move out again."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,15 +9,9 @@ import pytest
 
 from flowinv.priors.cut import WHOLE, Box, whole_box
 from flowinv.priors.latent import normal, uniform
-from flowinv.sequential.boxes import next_box
+from flowinv.sequential.boxes import balanced, next_box
 
 PRIOR = uniform([0.0, 0.0], [1.0, 1.0])
-
-
-def stacked(*boxes):
-    """Boxes of the rounds so far, the last one repeated up to four."""
-    boxes = [*boxes] + [boxes[-1]] * (4 - len(boxes))
-    return jax.tree.map(lambda *edges: jnp.stack(edges), *boxes)
 
 
 def in_theta(prior, box):
@@ -29,7 +25,7 @@ def draws(mean, sd, count=4_096):
 
 def test_box_is_the_range_of_the_draws_and_a_margin():
     theta = draws([0.4, 0.6], [0.01, 0.02])
-    found = next_box(PRIOR, stacked(whole_box(2)), jnp.int32(0), theta, 1e-4, 0.15)
+    found = next_box(PRIOR, whole_box(2), theta, 1e-4, 0.15)
     low, high = in_theta(PRIOR, found.box)
     tails = np.quantile(theta, [2.5e-5, 1 - 2.5e-5], axis=0)
     pad = 0.15 * (tails[1] - tails[0])
@@ -41,8 +37,8 @@ def test_box_is_the_range_of_the_draws_and_a_margin():
 @pytest.mark.parametrize("prior", [PRIOR, normal([0.4, 0.6], [0.1, 0.1])])
 def test_boxes_nest(prior):
     boxes, theta = [whole_box(2)], draws([0.4, 0.6], [0.01, 0.02])
-    for index in range(3):
-        found = next_box(prior, stacked(*boxes), jnp.int32(index), theta, 1e-4, 0.15)
+    for _ in range(3):
+        found = next_box(prior, boxes[-1], theta, 1e-4, 0.15)
         assert bool(boxes[-1].holds(found.box))
         boxes.append(found.box)
     assert bool(prior.contains(theta).all())
@@ -52,33 +48,65 @@ def test_boxes_nest(prior):
 
 def test_a_posterior_on_the_priors_edge_keeps_it():
     theta = jnp.abs(draws([0.0, 0.5], [0.01, 0.01]))
-    found = next_box(PRIOR, stacked(whole_box(2)), jnp.int32(0), theta, 1e-4, 0.15)
+    found = next_box(PRIOR, whole_box(2), theta, 1e-4, 0.15)
     assert float(found.box.low[0]) == -WHOLE
     assert float(found.box.high[0]) < -1.0
     assert float(found.pressed) == 0.0
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
-def test_a_face_that_cuts_moves_out_to_an_earlier_one(side):
-    """The box of round 2 ends 1 sd beyond the mean; that of round 1 does not cut."""
-
-    def at(low, high):
-        edges = sorted([0.5 + side * low, 0.5 + side * high])
-        theta = jnp.asarray([[e, e] for e in edges])
-        return Box(*PRIOR.to_latent(theta))
-
-    boxes = stacked(whole_box(2), at(-0.2, 0.2), at(-0.05, 0.01))
-    centre = 0.5 + side * 0.0
-    theta = draws([centre, centre], [0.01, 0.01])
-    inside = boxes.low[2] <= PRIOR.to_latent(theta)
-    inside &= PRIOR.to_latent(theta) <= boxes.high[2]
-    found = next_box(PRIOR, boxes, jnp.int32(2), theta[inside.all(-1)], 1e-4, 0.15)
+def test_a_face_that_cuts_moves_out_by_half_the_width(side):
+    """The box ends 1 sd beyond the mean on one side and 5 sd on the other."""
+    edges = sorted([0.5 - 0.05 * side, 0.5 + 0.01 * side])
+    box = Box(*PRIOR.to_latent(jnp.asarray([[e, e] for e in edges])))
+    theta = draws([0.5, 0.5], [0.01, 0.01])
+    inside = box.contains(PRIOR.to_latent(theta))
+    found = next_box(PRIOR, box, theta[inside], 1e-4, 0.15)
     assert float(found.pressed) > 1e-3
-    edge, earlier = (
-        (found.box.high, boxes.high[1]) if side > 0 else (found.box.low, boxes.low[1])
-    )
-    np.testing.assert_array_equal(edge, earlier)
-    # The other face is not pressed: it moves in.
     low, high = in_theta(PRIOR, found.box)
-    far = 0.5 - low if side > 0 else high - 0.5
+    pressed, far = (high, 0.5 - low) if side > 0 else (low, high - 0.5)
+    np.testing.assert_allclose(pressed, 0.5 + 0.04 * side, atol=1e-4)
+    # The other face is not pressed: it moves in.
     assert (far < 0.05).all()
+
+
+def test_a_face_that_cuts_moves_to_the_priors_edge_at_most():
+    box = Box(*PRIOR.to_latent(jnp.asarray([[0.1, 0.1], [0.9, 0.9]])))
+    theta = jax.random.uniform(jax.random.key(1), (4_096, 2), minval=0.1, maxval=0.9)
+    found = next_box(PRIOR, box, theta, 1e-4, 0.15)
+    np.testing.assert_array_equal(found.box, whole_box(2))
+
+
+def test_weights_make_rows_of_any_boxes_the_prior():
+    """Boxes that shrink, move and grow; KS in theta, false-alarm rate 1e-3 each."""
+    edges = [(0.0, 1.0), (0.2, 0.5), (0.4, 0.9), (0.3, 0.95)]
+    boxes = [PRIOR.to_latent(jnp.asarray([[a, a], [b, b]])) for a, b in edges]
+    boxes[0] = jnp.stack(whole_box(2))
+    stack = Box(*jnp.stack(boxes, 1))
+    count, rows = 20_000, []
+    for number, (a, b) in enumerate(edges):
+        key = jax.random.key(number)
+        rows.append(jax.random.uniform(key, (count, 2), minval=a, maxval=b))
+    theta = jnp.concatenate(rows)
+    state = SimpleNamespace(
+        z=PRIOR.to_latent(theta),
+        round=jnp.repeat(jnp.arange(4), count),
+        index=jnp.int32(3),
+    )
+    weights = np.asarray(balanced(state, stack))
+    inside = ((theta >= 0.3) & (theta <= 0.95)).all(-1)
+    np.testing.assert_array_equal(weights > 0, inside)
+    assert weights.max() == 1.0
+    # By hand: two points, held by three and by two boxes.
+    mass = [(b - a) ** 2 for a, b in edges]
+    for point, held in (((0.45, 0.45), (0, 1, 2, 3)), ((0.7, 0.35), (0, 3))):
+        near = np.argmin(np.abs(np.asarray(theta) - point).sum(-1) + ~inside)
+        expected = 1.0 / sum(1.0 / mass[k] for k in held)
+        least = 1.0 / sum(1.0 / mass[k] for k in (0, 3))
+        np.testing.assert_allclose(weights[near], expected / least, rtol=1e-3)
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    for column in np.asarray(theta).T:
+        order = np.argsort(column)
+        cdf = np.cumsum(weights[order]) / weights.sum()
+        gap = np.abs(cdf - np.clip((column[order] - 0.3) / 0.65, 0, 1)).max()
+        assert gap * np.sqrt(effective) < 1.95

@@ -9,6 +9,7 @@ from scipy import stats
 from flowinv.losses.npe import Batch
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.sequential.boxes import box_at, with_box
+from flowinv.sequential.fitting import prepare
 from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.rows import (
     append,
@@ -55,7 +56,7 @@ def start(estimator, method):
 def usable(plan, state, index=None):
     if index is not None:
         state = state._replace(index=jnp.int32(index))
-    return np.asarray(filled(state) & plan.method.usable(plan, state, X_OBS))
+    return np.asarray(filled(state) & (plan.method.weights(plan, state, X_OBS) > 0))
 
 
 def put(plan, state, box, key, valid=None):
@@ -91,14 +92,25 @@ def test_rows_inside_a_nested_box_are_the_cut_prior(estimator, quick):
         assert stats.kstest(column, "norm").pvalue > 1e-3
 
 
-def test_rows_of_a_smaller_box_are_left_out_when_it_grows(estimator, quick):
+def test_rows_of_a_smaller_box_count_less_when_it_grows(estimator, quick):
     plan, state = start(estimator, quick("box", num_rounds=4))
-    for round_index, half in enumerate((6.0, 0.5, 1.0)):
+    boxes = (6.0, 0.5, 1.0)
+    for round_index, half in enumerate(boxes):
         state = put(plan, state, small(half), jax.random.key(round_index))
-    use = usable(plan, state, 2)
-    assert use[:300].any()
-    assert not use[300:600].any()
-    assert use[600:900].all()
+    state = state._replace(index=jnp.int32(2))
+    assert usable(plan, state)[300:900].all()
+    weights = np.asarray(plan.method.weights(plan, state, X_OBS))
+    # Masses of the boxes: all, 0.383^2 and 0.683^2 of the prior.
+    density = [1.0 / (2 * stats.norm.cdf(half) - 1) ** 2 for half in boxes]
+    ratio = sum(density) / (density[0] + density[2])
+    np.testing.assert_allclose(weights[300:600] * ratio, 1.0, rtol=1e-4)
+    prepared = prepare(plan, state, X_OBS)
+    assert int(prepared.num_used) == usable(plan, state).sum()
+    used = weights[usable(plan, state)]
+    expected = used.sum() ** 2 / (used**2).sum()
+    assert float(prepared.num_effective) == pytest.approx(expected, rel=1e-4)
+    counted = prepared.training.weight[: int(prepared.num_train)]
+    assert float(counted.mean()) == pytest.approx(1.0, abs=0.05)
 
 
 def test_failed_rows_and_prior_rows(estimator, quick):

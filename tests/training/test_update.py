@@ -29,8 +29,17 @@ def batch(z, valid=None):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_masked_mean_ignores_what_invalid_rows_hold(bad):
     values, valid = jnp.array([1.0, bad, 3.0]), jnp.array([True, False, True])
-    assert float(masked_mean(values, valid)) == 2.0
-    assert float(masked_mean(values, jnp.zeros(3, bool))) == 0.0
+    assert float(masked_mean(values, batch(np.zeros((3, 1)), valid))) == 2.0
+    assert float(masked_mean(values, batch(np.zeros((3, 1)), [False] * 3))) == 0.0
+
+
+def test_weights_count_in_a_step_and_in_validation():
+    weight = jnp.array([0.5, 2.0, 9.0])
+    rows = batch([[1.0], [3.0], [5.0]], [True, True, False])._replace(weight=weight)
+    expected = (0.5 * 1.0 + 2.0 * 9.0) / 2
+    assert float(masked_mean(loss(0.0, rows, None), rows)) == expected
+    blocks = jax.tree.map(lambda leaf: leaf[None], rows)
+    assert float(make_validate(loss, beyond)(0.0, blocks, None)[0]) == expected
 
 
 def test_invalid_rows_change_no_step():
