@@ -146,7 +146,9 @@ def fit_statistics(
     )
 
 
-def restandardise(statistics: Statistics, x: Array, scaling: str) -> Statistics:
+def restandardise(
+    statistics: Statistics, x: Array, use: Array, scaling: str
+) -> Statistics:
     """The statistics with mean and sd of other rows; jit- and vmap-able.
 
     The map itself stays. Sums are taken in float32 of the distances from one row, so
@@ -154,19 +156,21 @@ def restandardise(statistics: Statistics, x: Array, scaling: str) -> Statistics:
 
     Args:
         statistics: of earlier rows.
-        x: rows that count, finite, `[N, *x_shape]`; repeated ones count again.
+        x: rows, finite whether they count or not, `[N, *x_shape]`.
+        use: rows that count, `[N]`; at least one.
         scaling: their map.
     """
     y = _map(jnp, x, statistics.centre, statistics.width, scaling)
-    offset = y - y[0]
-    mean = offset.mean(0)
-    sd = jnp.sqrt(((offset - mean) ** 2).mean(0))
-    varies = y.max(0) > y.min(0)
+    first, mask = y[jnp.argmax(use)], use.reshape(-1, *[1] * (y.ndim - 1))
+    offset = jnp.where(mask, y - first, 0.0)
+    mean = offset.mean(0, where=mask)
+    sd = jnp.sqrt(((offset - mean) ** 2).mean(0, where=mask))
+    varies = (offset != 0.0).any(0)
     if scaling == "root":
         least = _ROOT_FLOOR * jnp.nanmedian(jnp.where(varies, sd, jnp.nan))
         sd = jnp.fmax(sd, least)
     return statistics._replace(
-        shift=(y[0] + mean).astype(jnp.float32),
+        shift=(first + mean).astype(jnp.float32),
         scale=jnp.where(varies, sd, 1.0).astype(jnp.float32),
     )
 

@@ -11,6 +11,13 @@ and the loss is its negative log. q and p are densities of the prior's latent z:
 Jacobians to theta cancel, and p is the exact latent prior, N(0, I) for all priors but
 the `biject_to` fallback's. No draw can lie outside the prior, so nothing leaks.
 
+Failed simulations are atoms and never rows. Let s(theta) be the chance of success. The
+A atoms are drawn from the proposal before anything is simulated, so given them and that
+row i succeeded with x_i, atom a has the weight p(x_i, success | theta_a) for every
+proposal, and the loss is smallest at q(theta | x) ~ p(theta) p(x, success | theta): the
+posterior of what was seen, a success among it. Were failures left out as atoms, atoms
+would come from proposal x s, and the answer would be divided by s.
+
 The atoms of all rows are the batch shifted by the same random steps: drawn without
 replacement, without a sort per row. Each x is embedded once, whatever A.
 
@@ -63,16 +70,14 @@ def make_apt_loss(
         atoms = size if num_atoms == "all" else num_atoms
         if atoms > size:
             fail("num_atoms", f"of at most the batch's {size} rows", atoms)
-        rows = atom_rows(key, size, atoms)
+        rows, real = atom_rows(key, batch.valid, atoms)
         # One context per row, broadcast over its atoms.
         features = jax.tree.map(lambda leaf: leaf[:, None], batch.features)
         z = batch.z[rows]
         log_q = apply(params, z, features)
         score = log_q - log_prior(z)
-        # The row's own atom always counts; the update drops rows that are not valid.
-        counts = batch.valid[rows].at[:, 0].set(True)
         # -inf would do, but for its gradient.
-        everything = jax.nn.logsumexp(score, -1, where=counts)
+        everything = jax.nn.logsumexp(score, -1, where=real)
         values = everything - score[:, 0]
         if combined:
             if batch.round is None:
@@ -83,16 +88,24 @@ def make_apt_loss(
     return loss
 
 
-def atom_rows(key: Array, size: int, num_atoms: int) -> Array:
-    """Return row numbers of the atoms, `[B, A]`: the row itself, then A - 1 others.
+def atom_rows(key: Array, valid: Array, num_atoms: int) -> tuple[Array, Array]:
+    """Return row numbers of the atoms, `[B, A]`, and which of the A there are, `[A]`.
 
-    All rows share one random set of shifts, so no row holds an atom twice.
+    The row itself, then others among the valid rows. All rows share one random set of
+    shifts, so no row holds an atom twice. Fewer valid rows than atoms are all taken;
+    for a row that is not valid nothing is promised but itself.
 
     Args:
         key: typed key.
-        size: rows B of the batch.
+        valid: rows that may be atoms, `[B]`.
         num_atoms: A, at most B.
     """
-    shifts = 1 + jax.random.permutation(key, size - 1)[: num_atoms - 1]
-    own = jnp.arange(size)[:, None]
-    return jnp.concatenate([own, (own + shifts) % size], -1)
+    size, count = len(valid), valid.sum()
+    # Valid rows in turn, and the place of each among them.
+    order, place = jnp.argsort(~valid, stable=True), jnp.cumsum(valid) - 1
+    shifts = 1 + jnp.arange(size - 1)
+    draw = jnp.where(shifts < count, jax.random.uniform(key, (size - 1,)), jnp.inf)
+    shifts = shifts[jnp.argsort(draw)[: num_atoms - 1]]
+    others = order[(place[:, None] + shifts) % jnp.maximum(count, 1)]
+    rows = jnp.concatenate([jnp.arange(size)[:, None], others], -1)
+    return rows, jnp.concatenate([jnp.ones(1, bool), shifts < count])

@@ -27,10 +27,11 @@ class Batch(NamedTuple):
     Attributes:
         z: latent parameters, `[B, D]`.
         features: what the estimator sees of x, a pytree with leading axis B.
-        valid: rows that count, `[B]`.
+        valid: rows that are there, `[B]`.
         round: round in which each row was drawn, 0 for the prior, `[B]`; None where
             the loss does not ask.
-        weight: how much each row counts, of mean 1, `[B]`; None for all the same.
+        weight: how much each row counts, `[B]`; None for all the same. 0 for failed
+            simulations, which may still be atoms of others.
     """
 
     z: Array
@@ -40,13 +41,18 @@ class Batch(NamedTuple):
     weight: Array | None = None
 
     def weigh(self, values: Array) -> Array:
-        """`values` `[B]` times the weights; 0 for rows that are not valid.
+        """`values` `[B]` times the weights; 0 for rows that do not count.
 
-        Values of those do not count, whatever they are. Their x must be finite all the
-        same: a NaN's gradient stays NaN behind a factor of 0.
+        Values of those may be whatever they are. Their x must be finite all the same:
+        a NaN's gradient stays NaN behind a factor of 0.
         """
         weighed = values if self.weight is None else values * self.weight
-        return jnp.where(self.valid, weighed, 0.0)
+        return jnp.where(self.counts, weighed, 0.0)
+
+    @property
+    def counts(self) -> Array:
+        """Rows that count, `[B]`."""
+        return self.valid if self.weight is None else self.valid & (self.weight > 0)
 
 
 Loss = Callable[[Apply, Any, Batch, Array], Array]

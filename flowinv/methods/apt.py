@@ -70,8 +70,8 @@ class APT(RoundsMethod):
     epsilon: float = 1e-4
     margin: float = 0.15
 
-    # Leaving rows out would change what the others are compared with.
-    may_drop_failed: ClassVar[bool] = False
+    # Atoms of others: without them these would be compared with another proposal.
+    keeps_failed: ClassVar[bool] = True
 
     def check(self) -> None:
         """Raise one line for the first field out of its range."""

@@ -69,14 +69,16 @@ class Trained(NamedTuple):
 def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     """Place the flow on the usable rows, and turn them into features."""
     weights = jnp.where(filled(state), plan.method.weights(plan, state, x_obs), 0.0)
+    there = (weights > 0) & (state.valid | plan.method.keeps_failed)
+    weights = jnp.where(state.valid, weights, 0.0)
     use = weights > 0
     weights = weights * use.sum() / jnp.maximum(weights.sum(), 1e-30)
     effective = weights.sum() ** 2 / jnp.maximum((weights**2).sum(), 1e-30)
     held = held_out(plan.num_rows)
     num_held = plan.num_rows // 10
     size = plan.num_rows - num_held
-    train_rows, num_train = packed(use & ~held, size)
-    held_rows, count_held = packed(use & held, num_held)
+    train_rows, num_train = packed(there & ~held, size)
+    held_rows, count_held = packed(there & held, num_held)
     packs = (train_rows, num_train), (held_rows, count_held)
     frozen = _solve(plan, state, weights, packs)
     # All rows at once: the compiled program holds the features once.
@@ -84,7 +86,7 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     batch = Batch(
         plan.estimator.latent_of(frozen, state.z[rows]),
         plan.estimator.features(frozen, state.x[rows]),
-        state.valid[rows],
+        jnp.ones(len(rows), bool),
         state.round[rows],
         weights[rows],
     )
@@ -105,7 +107,8 @@ def _solve(
     """Statistics and solved Gaussian of the rows in use, made anew each round."""
     scaling = plan.estimator.input_scaling
     old = state.variables.frozen.statistics
-    statistics = restandardise(old, state.x[packs[0][0]], scaling)
+    used = (weights > 0) & ~held_out(plan.num_rows)
+    statistics = restandardise(old, state.x, used, scaling)
     numbers = [_newest(*pack) for pack in packs]
     # Packed rows repeat in turn: each counts once.
     counts = [

@@ -108,8 +108,8 @@ class RoundsMethod(abc.ABC):
 
     amortised: ClassVar[bool] = False
     network: ClassVar[NetworkConfig] = ROUND_NETWORK
-    # Whether rows that failed to simulate may be left out in any round.
-    may_drop_failed: ClassVar[bool] = True
+    # Whether parameters whose simulation failed stay in the batches, with the weight 0.
+    keeps_failed: ClassVar[bool] = False
 
     def check_shared(self) -> None:
         """Raise one line for the first shared field out of its range.

@@ -54,8 +54,8 @@ def append(
 
 
 def filled(state: RoundsState) -> Array:
-    """True for rows with a simulation that succeeded, `[B]`."""
-    return state.valid & (state.round != EMPTY)
+    """True for rows of the rounds so far, failed ones among them, `[B]`."""
+    return state.round != EMPTY
 
 
 def held_out(count: int) -> Array:

@@ -103,8 +103,8 @@ def run_rounds(
 
     Raises:
         ValueError: a setting out of range, an x_obs of another shape or not finite, a
-            prior that the method cannot work with, failed simulations that it may not
-            leave out, rows that do not come from their proposal.
+            prior that the method cannot work with, too few simulations that succeed,
+            rows that do not come from their proposal.
         Interrupted: if `should_stop` said so.
     """
     if not isinstance(method, RoundsMethod):
@@ -222,17 +222,9 @@ class _Driver:
             return host_rows(self.simulator, key, theta)
 
     def _check_valid(self, state: RoundsState, valid: Array, first: bool) -> None:
-        """Raise where failed simulations would bend the answer, or leave too few."""
+        """Raise where failed simulations leave too few rows."""
         running = ~np.asarray(state.stopped).reshape(-1)
         good = np.asarray(valid).reshape(len(running), -1)[running]
-        failed, total = int((~good).sum()), good.size
-        if failed and not first and not self.plan.method.may_drop_failed:
-            fail(
-                "simulations of rounds after the first",
-                "to succeed: leaving rows out would bias this method's loss",
-                f"{failed} of {total} failed",
-                "Use a method whose loss no left-out row bends, or mend the simulator.",
-            )
         if first and good.size and not good.any():
             remedy = "The simulator gives NaN or infinity everywhere: mend it."
             fail("simulations of the first round", "to succeed", "none of all", remedy)

@@ -24,12 +24,12 @@ Loss = Callable[[Any, Batch, Array], Array]
 
 
 def masked_mean(values: Array, batch: Batch) -> Array:
-    """Weighted mean over valid rows, each row's share that of its weight; 0 for none.
+    """Weighted mean over the rows that count; 0 for none.
 
-    The weights have the mean 1 over all rows, not over those of a batch: what a batch
+    Their weights have the mean 1 over all rows, not over those of a batch: what a batch
     gives is then right on average.
     """
-    return batch.weigh(values).sum() / jnp.maximum(batch.valid.sum(), 1)
+    return batch.weigh(values).sum() / jnp.maximum(batch.counts.sum(), 1)
 
 
 def make_update(
@@ -94,7 +94,7 @@ def make_validate(
     def validate(params: Any, blocks: Batch, key: Array) -> tuple[Array, Array]:
         def one(block: Batch) -> tuple[Array, Array]:
             both = jnp.stack([loss(params, block, key), out_of_range(params, block)])
-            return jax.vmap(block.weigh)(both).sum(-1), block.valid.sum()
+            return jax.vmap(block.weigh)(both).sum(-1), block.counts.sum()
 
         sums, counts = jax.lax.map(one, blocks)
         mean = sums.sum(0) / jnp.maximum(counts.sum(), 1)

@@ -9,6 +9,7 @@ from scipy.stats import norm
 
 from flowinv.losses.apt import atom_rows, make_apt_loss
 from flowinv.losses.npe import Batch, npe_loss
+from flowinv.training.update import masked_mean
 
 KEY = jax.random.key(0)
 
@@ -68,20 +69,80 @@ def test_rows_that_are_not_valid_change_nothing_and_give_finite_gradients():
 
 
 def test_atoms_are_the_row_itself_and_others_without_replacement():
-    rows = np.asarray(atom_rows(KEY, 50, 10))
+    everything = jnp.ones(50, bool)
+    rows, real = map(np.asarray, atom_rows(KEY, everything, 10))
+    assert real.all()
     assert rows.shape == (50, 10)
     np.testing.assert_array_equal(rows[:, 0], np.arange(50))
     assert all(len(set(row)) == 10 for row in rows)
     assert rows.min() == 0
     assert rows.max() == 49
-    other = np.asarray(atom_rows(jax.random.key(1), 50, 10))
+    other = np.asarray(atom_rows(jax.random.key(1), everything, 10)[0])
     assert (rows[:, 1:] != other[:, 1:]).any()
     # Every other row is an atom equally often: 2,000 draws of 9 out of 49 shifts.
     keys = jax.random.split(KEY, 2_000)
-    shifts = jax.vmap(lambda k: atom_rows(k, 50, 10)[0, 1:])(keys)
+    shifts = jax.vmap(lambda k: atom_rows(k, everything, 10)[0][0, 1:])(keys)
     counts = np.bincount(np.asarray(shifts).ravel(), minlength=50)[1:]
     # Five binomial sds: a false alarm once in 30,000 seeds for 49 counts.
     assert np.abs(counts - 2_000 * 9 / 49).max() < 5 * np.sqrt(2_000 * 9 / 49)
+
+
+@pytest.mark.parametrize("count", [3, 10, 30])
+def test_atoms_of_a_block_that_is_not_full_are_its_valid_rows(count):
+    """As many as were asked for, wherever the rows lie."""
+    valid = np.zeros(50, bool)
+    valid[np.random.default_rng(0).permutation(50)[:count]] = True
+    rows, real = map(np.asarray, atom_rows(KEY, jnp.asarray(valid), 10))
+    assert real.sum() == min(count, 10)
+    for row in rows[valid][:, real]:
+        assert len(set(row)) == real.sum()
+        assert valid[row].all()
+
+
+def test_failed_simulations_are_atoms_and_no_rows():
+    """Prior N(0, 1), x = z + N(0, 1), success with the chance of a normal bump in z.
+
+    The posterior of a success is then normal, too. Failures as atoms: stationary there,
+    whatever the proposal. Without them: bent to the posterior divided by the chance.
+    """
+    centre, width = 1.0, 0.7
+    batches = []
+    for seed in range(200):
+        batch = rows_of(100, 0.5, 0.8, seed)
+        z, draw = np.asarray(batch.z[:, 0]), np.random.default_rng(1_000 + seed)
+        chance = np.exp(-0.5 * ((z - centre) / width) ** 2)
+        weight = np.float32(draw.random(100) < chance)
+        batches.append(batch._replace(weight=jnp.asarray(weight)))
+    batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    keys, loss = jax.random.split(KEY, 200), make_apt_loss(10)
+
+    def bump(params, z, features):
+        """log N(z; mean, sd^2) of a slope, a shift and a log sd."""
+        slope, shift, log_sd = params
+        v = (z[..., 0] - slope * features - shift) / jnp.exp(log_sd)
+        return -0.5 * v**2 - log_sd
+
+    def mean(params, batch, key):
+        return masked_mean(loss(bump, params, batch, key), batch)
+
+    def pulls(params, batches):
+        slopes = np.array(
+            jax.jit(jax.vmap(jax.grad(mean), (None, 0, 0)))(params, batches, keys)
+        )
+        return np.abs(slopes.mean(1)) / (slopes.std(1) / np.sqrt(200))
+
+    def answer(precision, pull):
+        """Slope, shift and log sd of N(0, 1) x N(x; z, 1) x a bump in z."""
+        total = 2.0 + precision
+        return 1.0 / total, pull / total, -0.5 * np.log(total)
+
+    success = answer(width**-2, centre * width**-2)
+    # Five standard errors of each of three slopes: false alarm 2e-6.
+    assert pulls(success, batches).max() < 5
+    without = batches._replace(valid=batches.weight > 0)
+    assert pulls(answer(0.0, 0.0), without).max() < 5
+    assert pulls(success, without).max() > 5
+    assert pulls(answer(0.0, 0.0), batches).max() > 5
 
 
 @pytest.mark.parametrize("num_atoms", [2, 10, "all"])

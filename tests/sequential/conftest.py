@@ -70,7 +70,8 @@ def quick():
     """All methods, three rounds of 300 with ten steps: one program each."""
 
     def make(name, **fields):
-        fields = {"num_rounds": 3, "num_simulations": 300, "train": QUICK, **fields}
+        few = {"num_rounds": 3, "num_simulations": 300, "last_training": 2}
+        fields = {**few, "train": QUICK, **fields}
         if name == "hybrid":
             return APT(truncated_rounds=1, **fields)
         if name == "apt":

@@ -1,5 +1,7 @@
 """Rounds against closed forms. Slow: every test trains to convergence."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,48 @@ def test_linear_gaussian(simulator, normal_prior, name):
         assert np.abs(shift).max() < 0.1, (shift, ratio)
         assert ratio.min() > 0.9, (shift, ratio)
         assert ratio.max() < 1.1, (shift, ratio)
+
+
+@dataclasses.dataclass(frozen=True)
+class Failing:
+    """x = theta + 0.5 noise; a fifth fails, mostly where theta_0 is large."""
+
+    x_shape = (2,)
+
+    def chance(self, theta):
+        return 1.0 - 0.55 / (1.0 + np.e ** (1.0 - 3.0 * theta[..., 0]))
+
+    def simulate(self, key, theta):
+        noise, fail = jax.random.split(key)
+        x = theta + 0.5 * jax.random.normal(noise, (2,))
+        return jnp.where(jax.random.uniform(fail) < self.chance(theta), x, jnp.nan)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_failures_that_depend_on_theta(normal_prior, name):
+    """The posterior of a success, by a sum over theta_0; three seeds."""
+    simulator, x_obs = Failing(), np.array([0.5, -0.6], np.float32)
+    theta = np.linspace(-4, 4, 8_001)[:, None]
+    failed = 1.0 - np.average(
+        simulator.chance(theta), weights=np.exp(-0.5 * theta[:, 0] ** 2)
+    )
+    assert 0.18 < failed < 0.25
+    log_p = -0.5 * theta[:, 0] ** 2 - 0.5 * ((x_obs[0] - theta[:, 0]) / 0.5) ** 2
+    weight = np.exp(log_p) * simulator.chance(theta)
+    mean = np.average(theta[:, 0], weights=weight)
+    sd = np.sqrt(np.average((theta[:, 0] - mean) ** 2, weights=weight))
+    plain = x_obs[0] * 0.8  # the posterior if failures said nothing
+    assert abs(plain - mean) > 0.25 * sd
+    flow = CINN(num_layers=3, hidden=(32,), head_hidden=(32,))
+    estimator = Estimator(normal_prior, flow, input_scaling="none")
+    done = run_rounds(
+        jax.random.key(3), estimator, simulator, np.stack([x_obs] * 3), METHODS[name]
+    )
+    for posterior in done.posteriors:
+        draws = np.asarray(posterior.sample(jax.random.key(2), x_obs, 20_000))
+        assert abs(draws[:, 0].mean() - mean) < 0.1 * sd
+        assert abs(draws[:, 1].mean() - 0.8 * x_obs[1]) < 0.1 * 0.2**0.5
+        assert 0.9 < draws[:, 0].std() / sd < 1.1
 
 
 @pytest.mark.parametrize("name", ["box", "apt"])

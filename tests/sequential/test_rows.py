@@ -56,7 +56,8 @@ def start(estimator, method):
 def usable(plan, state, index=None):
     if index is not None:
         state = state._replace(index=jnp.int32(index))
-    return np.asarray(filled(state) & (plan.method.weights(plan, state, X_OBS) > 0))
+    use = filled(state) & state.valid
+    return np.asarray(use & (plan.method.weights(plan, state, X_OBS) > 0))
 
 
 def put(plan, state, box, key, valid=None):
@@ -123,6 +124,26 @@ def test_failed_rows_and_prior_rows(estimator, quick):
     later = usable(plan, state, 1)
     assert not later[:300].any()
     np.testing.assert_array_equal(later[300:600], valid)
+
+
+def test_failed_rows_are_atoms_and_nothing_else(estimator, quick):
+    valid = jnp.arange(300) % 3 > 0
+    for name, kept in (("apt", True), ("box", False)):
+        plan, state = start(estimator, quick(name))
+        state = put(plan, state, small(6.0), jax.random.key(0), valid)
+        state = state._replace(index=jnp.int32(0))
+        prepared = prepare(plan, state, X_OBS)
+        assert int(prepared.num_used) == 200
+        assert int(prepared.num_train) == (270 if kept else 180)
+        failed = prepared.training.weight[: int(prepared.num_train)] == 0
+        assert int(failed.sum()) == (90 if kept else 0)
+        # Their x is no number of the solved Gaussian, nor of the statistics.
+        wild = jnp.where(state.valid[:, None], state.x, 1e6)
+        other = prepare(plan, state._replace(x=wild), X_OBS).frozen
+        for a, b in zip(
+            jax.tree.leaves(other), jax.tree.leaves(prepared.frozen), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_held_out_rows_are_a_tenth_of_each_round():

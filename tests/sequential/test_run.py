@@ -38,9 +38,10 @@ def test_every_method_runs_and_reports(estimator, simulator, quick, method):
     (history,) = done.history
     assert history.round.tolist() == [0, 1, 2]
     assert history.num_failed.tolist() == [0, 0, 0]
-    # Two epochs of five steps at least, and of a pass over the training rows in use.
+    # Epochs are five steps at least, and a pass over the training rows in use: two of
+    # them, and four in the last round.
     batches = np.maximum(5, 0.9 * history.num_used / 64)
-    assert (np.abs(history.steps / 2 - batches) <= 1).all()
+    assert (np.abs(history.steps / [2, 2, 4] - batches) <= 1).all()
     assert history.steps[0] == 10
     for name in ("validation_loss", "mass_outside", "distance", "mean", "sd"):
         assert np.isfinite(getattr(history, name)).all(), name
@@ -189,16 +190,15 @@ def test_rounds_go_on_with_no_other_run(estimator, simulator, failing, quick, tm
     assert len({tuple(sd) for sd in sds}) == len(cases)
 
 
-def test_failed_simulations_are_left_out_or_refused(estimator, failing, quick):
-    done = run_rounds(KEY, estimator, failing, X_OBS[0], quick("box"))
+@pytest.mark.parametrize("name", ["box", "apt"])
+def test_failed_simulations_are_counted_and_no_rows(estimator, failing, quick, name):
+    done = run_rounds(KEY, estimator, failing, X_OBS[0], quick(name))
     failed = done.history[0].num_failed
     assert (failed > 10).all()
     assert (failed < 60).all()
     state = done.states[0]
     assert int((~state.valid).sum()) == failed.sum()
     assert np.isfinite(state.x).all()
-    with pytest.raises(ValueError, match=r"rounds after the first.*of 300 failed"):
-        run_rounds(KEY, estimator, failing, X_OBS[0], quick("apt"))
 
 
 class Host:
