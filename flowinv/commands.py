@@ -37,6 +37,7 @@ def run_command(default: RunConfig) -> Callable[..., int]:
         *,
         resume: bool = False,
         quiet: bool = False,
+        strict: bool = False,
     ) -> int:
         """Run a whole experiment: simulate, train, measure, report.
 
@@ -47,13 +48,16 @@ def run_command(default: RunConfig) -> Callable[..., int]:
             settings: what to do.
             resume: go on with an earlier run in the same --out.
             quiet: no progress bars.
+            strict: exit with 3 where a verdict of the best model is "not trusted".
         """
-        return run_experiment(settings, resume, quiet)
+        return run_experiment(settings, resume, quiet, strict)
 
     return run
 
 
-def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
+def run_experiment(
+    config: RunConfig, resume: bool, quiet: bool, strict: bool = False
+) -> int:
     """Run an experiment; a signal leaves a resumable run."""
     from flowinv.experiment.run import run
     from flowinv.signals import StopRequest
@@ -77,8 +81,21 @@ def run_experiment(config: RunConfig, resume: bool, quiet: bool) -> int:
     for name, _, _ in config.models():
         if words := _one_line(name, metrics):
             print(f"{name}: {words}")
+    bad = _verdicts(metrics)
     print(f"metrics: {folder / 'metrics.json'}\nreport: {folder / 'report.html'}")
-    return 0
+    return 3 if strict and bad else 0
+
+
+def _verdicts(metrics: dict[str, Any]) -> bool:
+    """Print what the best model's verdicts are; True where one is "not trusted"."""
+    start = f"{metrics['best_flow']}/verdict/"
+    by_status: dict[str, list[str]] = {}
+    for key, value in metrics.items():
+        if key.startswith(start):
+            by_status.setdefault(value, []).append(key.removeprefix(start))
+    for status, names in by_status.items():
+        print(f"{status}: {', '.join(names)}")
+    return "not trusted" in by_status
 
 
 def _one_line(name: str, metrics: dict[str, Any]) -> str:

@@ -281,6 +281,31 @@ def test_infer_reads_many_scans_and_named_models(flowinv, finished, tmp_path):
     assert "fit" not in one[1]  # a bare model knows no classical fit
 
 
+def test_verdicts_are_printed_and_strict_exits_with_3(flowinv, finished, monkeypatch):
+    from flowinv.experiment import run as module
+
+    real, again = module.run, ["run", f"--out={finished}", "--resume", "--quiet"]
+    metrics = json.loads((finished / "metrics.json").read_text())
+    status = metrics["cinn/verdict/mean_x"]
+    code, out, _ = flowinv(*again)
+    assert code == 0
+    assert any(line.startswith(f"{status}: ") and "mean_x" in line for line in out)
+
+    def spoiled(*arguments, **options):
+        found = real(*arguments, **options)
+        # Of another model than the best: it is printed and judged no more.
+        found["other/verdict/mean_x"] = "not trusted"
+        return found | {"cinn/verdict/std_x": verdict}
+
+    monkeypatch.setattr(module, "run", spoiled)
+    for verdict, expected in (("not trusted", 3), ("caution", 0)):
+        code, out, _ = flowinv(*again, "--strict")
+        assert code == expected
+        assert any(line.startswith(f"{verdict}: ") for line in out)
+    verdict = "not trusted"
+    assert flowinv(*again)[0] == 0
+
+
 def test_report_writes_the_page_again(flowinv, finished):
     page = finished / "report.html"
     page.unlink()

@@ -18,6 +18,7 @@ __all__ = [
     "Finding",
     "HeldOut",
     "Inputs",
+    "LastRound",
     "Numbers",
     "Results",
     "Verdict",
@@ -83,6 +84,22 @@ class HeldOut:
         return (self.draws.mean(1) - self.theta) / sd
 
 
+class LastRound(NamedTuple):
+    """What the last of some rounds says of itself.
+
+    Attributes:
+        distance: how far it moved the posterior, in its sds.
+        mass_outside: share of the posterior outside the region of the round.
+        unsimulated: share of the posterior beyond all simulated parameters.
+        num_effective: rows that the network learned from, as so many of equal weight.
+    """
+
+    distance: float
+    mass_outside: float
+    unsimulated: float
+    num_effective: float
+
+
 @dataclass(frozen=True)
 class Answered:
     """What a posterior says about one observation, and what is known about it.
@@ -92,12 +109,18 @@ class Answered:
         draws: posterior draws, `[n, D]`.
         tails: shares of the draws in the prior's lowest and highest 1 %, `[2, D]`.
         exact: draws of the exact posterior `[m, D]`, or None.
+        x: the observation, `[*x_shape]`, or None.
+        predictive: simulations from posterior draws, `[m, *x_shape]`, or None.
+        last_round: of an answer in rounds, or None.
     """
 
     label: str
     draws: np.ndarray
     tails: np.ndarray
     exact: np.ndarray | None = None
+    x: np.ndarray | None = None
+    predictive: np.ndarray | None = None
+    last_round: LastRound | None = None
 
 
 @dataclass(frozen=True)

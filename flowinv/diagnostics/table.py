@@ -11,12 +11,22 @@ from flowinv.diagnostics.check import (
     Results,
     Verdict,
 )
+from flowinv.diagnostics.convergence import CONVERGENCE
 from flowinv.diagnostics.edges import EDGES
 from flowinv.diagnostics.exactness import EXACTNESS
+from flowinv.diagnostics.predictive import PREDICTIVE
 
 __all__ = ["CHECKS", "run_checks"]
 
-CHECKS: tuple[Check, ...] = (ANSWERS, ACCURACY, CALIBRATION, EXACTNESS, EDGES)
+CHECKS: tuple[Check, ...] = (
+    ANSWERS,
+    ACCURACY,
+    CALIBRATION,
+    EXACTNESS,
+    CONVERGENCE,
+    PREDICTIVE,
+    EDGES,
+)
 
 NOTHING = "Nothing was measured that could judge it."
 

@@ -14,7 +14,13 @@ from flowinv.checks import check_shape, fail, one_key
 from flowinv.data.entrance import host_rows, is_host, rows_at_once
 from flowinv.data.scans import read_scans
 from flowinv.data.simulate import by_parts, simulate
-from flowinv.diagnostics.check import Answered, HeldOut, Inputs, Results
+from flowinv.diagnostics.check import (
+    Answered,
+    HeldOut,
+    Inputs,
+    LastRound,
+    Results,
+)
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.files import settled
 from flowinv.identity import by_content
@@ -105,8 +111,8 @@ def diagnose(
     found = held_out(key, posterior, task, config)
     draws = sample(key, posterior, observed, config)
     answered = [
-        summed_up(task, observation, own)
-        for observation, own in zip(observed, draws, strict=True)
+        summed_up(task, observation, own, predictive(key, task, index, own))
+        for index, (observation, own) in enumerate(zip(observed, draws, strict=True))
     ]
     return checked(task, config, found, answered)
 
@@ -165,11 +171,25 @@ def sample(
     return np.asarray(posterior.sample(key, x, config.num_exact))
 
 
-def summed_up(task: Task, observation: Observation, draws: np.ndarray) -> Answered:
+def summed_up(
+    task: Task,
+    observation: Observation,
+    draws: np.ndarray,
+    simulated: np.ndarray,
+    last_round: LastRound | None = None,
+) -> Answered:
     """What checks ask of an answer."""
     z = np.asarray(task.prior.to_latent(draws))
     tails = np.stack([(z < -ONE_PERCENT).mean(0), (z > ONE_PERCENT).mean(0)])
-    return Answered(observation.label, draws, tails, observation.exact)
+    return Answered(
+        observation.label,
+        draws,
+        tails,
+        observation.exact,
+        observation.x,
+        simulated,
+        last_round,
+    )
 
 
 def observations(

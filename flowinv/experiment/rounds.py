@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from flowinv.diagnostics.check import LastRound
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
@@ -103,7 +104,12 @@ def _result(
         measure.sample(key, posterior, (observation,), settings)[0]
         for posterior, observation in zip(done.posteriors, observed, strict=True)
     ]
-    results, answers = score(run, [key] * len(observed), observed, draws)
+    last = [
+        LastRound(*(float(getattr(history, name)[-1]) for name in LastRound._fields))
+        for history in done.history
+    ]
+    keys = [key] * len(observed)
+    results, answers = score(run, keys, observed, draws, last_rounds=last)
     rounds = {
         observation.label: _trace(run, observation, history)
         for observation, history in zip(observed, done.history, strict=True)
@@ -142,7 +148,9 @@ def _trace(
         num_simulations=per_round * np.arange(1, count + 1),
         num_failed=np.asarray(history.num_failed),
         num_used=np.asarray(history.num_used),
+        num_effective=np.asarray(history.num_effective),
         mass_outside=np.asarray(history.mass_outside),
+        unsimulated=np.asarray(history.unsimulated),
         sample_efficiency=np.asarray(history.sample_efficiency),
         distance=np.asarray(history.distance),
         validation_loss=np.asarray(history.validation_loss),

@@ -84,7 +84,9 @@ class RoundsTrace:
         num_simulations: simulations so far, `[R]`.
         num_failed: those of the round that failed, `[R]`.
         num_used: rows that the round's network learned from, `[R]`.
+        num_effective: as many rows of equal weight would say as much, `[R]`.
         mass_outside: share of the posterior outside the last region, `[R]`.
+        unsimulated: share of the posterior beyond all simulated parameters, `[R]`.
         sample_efficiency: effective share of the round's rows, `[R]`.
         distance: how far the posterior moved, in its sds, `[R]`.
         validation_loss: nats, `[R]`.
@@ -96,7 +98,9 @@ class RoundsTrace:
     num_simulations: np.ndarray
     num_failed: np.ndarray
     num_used: np.ndarray
+    num_effective: np.ndarray
     mass_outside: np.ndarray
+    unsimulated: np.ndarray
     sample_efficiency: np.ndarray
     distance: np.ndarray
     validation_loss: np.ndarray

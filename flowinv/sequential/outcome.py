@@ -7,6 +7,7 @@ from jax import Array
 from flowinv.models.estimator import Variables
 from flowinv.sequential.fitting import Prepared, Trained
 from flowinv.sequential.method import Fitted, Plan
+from flowinv.sequential.rows import filled
 from flowinv.sequential.state import ANSWER, NUM_DRAWS, RoundInfo, RoundsState
 
 __all__ = ["finish"]
@@ -30,9 +31,11 @@ def finish(
         round=state.index,
         num_failed=((state.round == state.index) & ~state.valid).sum(),
         num_used=prepared.num_used,
+        num_effective=prepared.num_effective,
         validation_loss=trained.validation_loss,
         steps=trained.steps,
         mass_outside=outside,
+        unsimulated=_unsimulated(state, theta),
         sample_efficiency=_efficiency(plan, state, variables, x_obs),
         distance=_distance(theta, state.draws),
         mean=theta.mean(0),
@@ -69,6 +72,14 @@ def _efficiency(
     w, log_det = prior.to_latent_and_log_det(theta)
     weight = jax.nn.softmax(plan.log_q(variables, w, x_obs) + log_det - log_p)
     return 1.0 / (count * (weight**2).sum())
+
+
+def _unsimulated(state: RoundsState, theta: Array) -> Array:
+    """Share of draws beyond the range of the simulated rows."""
+    there = filled(state)[:, None]
+    low = jnp.where(there, state.theta, jnp.inf).min(0)
+    high = jnp.where(there, state.theta, -jnp.inf).max(0)
+    return ((theta < low) | (theta > high)).any(-1).mean()
 
 
 def _distance(theta: Array, last: Array) -> Array:

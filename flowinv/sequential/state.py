@@ -67,10 +67,13 @@ class RoundInfo(NamedTuple):
         round: number, from 0.
         num_failed: simulations of the round that failed.
         num_used: rows that the round's network was trained and validated on.
+        num_effective: as many rows of equal weight would say as much.
         validation_loss: best, nats.
         steps: training steps.
         mass_outside: share of the posterior's mass outside the region that held the
             last proposal's 1 - 1e-4; for a box, the share pressed against its faces.
+        unsimulated: share of the posterior beyond the smallest or largest value of some
+            parameter that was ever simulated.
         sample_efficiency: effective share of the round's draws when weighted to the
             new posterior, (sum w)^2 / (n sum w^2).
         distance: largest Wasserstein-1 distance of any parameter's marginal from the
@@ -85,9 +88,11 @@ class RoundInfo(NamedTuple):
     round: Array
     num_failed: Array
     num_used: Array
+    num_effective: Array
     validation_loss: Array
     steps: Array
     mass_outside: Array
+    unsimulated: Array
     sample_efficiency: Array
     distance: Array
     mean: Array
@@ -104,9 +109,11 @@ def empty_info(num_draws: int, dim: int, lanes: tuple[int, ...] = ()) -> RoundIn
         round=whole,
         num_failed=whole,
         num_used=whole,
+        num_effective=number,
         validation_loss=number,
         steps=number,
         mass_outside=number,
+        unsimulated=number,
         sample_efficiency=number,
         distance=number,
         mean=moments,

@@ -109,7 +109,9 @@ def test_diagnose_measures_any_posterior(finished, file):
     posterior, task = fi.load(folder / "cinn" / "model"), fi.task(f"{file}:task")
     results = fi.diagnose(jax.random.key(3), posterior, task, EVALUATE)
     assert [verdict.parameter for verdict in results.verdicts] == ["omega", "swing"]
-    assert set(results.numbers) == {"answers", "accuracy", "calibration", "edges"}
+    assert set(results.numbers) == {
+        *("answers", "accuracy", "calibration", "predictive", "edges")
+    }
     # Other simulations, the same posterior: errors agree to their noise.
     ratio = results.flat()["rmse/mean/omega"] / metrics["cinn/rmse/mean/omega"]
     assert 0.6 < ratio < 1.6

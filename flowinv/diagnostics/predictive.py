@@ -1,0 +1,128 @@
+"""Check: could the answer have produced the observation?
+
+From each of some posterior draws one x is simulated. The observation's squared distance
+from their mean, in their own sds and summed over x, is ranked among the distances of
+the simulated ones, each from the mean of the others. For the true model the rank is
+uniform or nearer to the middle (a posterior predictive p-value: Gelman, Meng and Stern
+1996, Statistica Sinica 6, 733), so that at most one right observation in 100 is called
+off. The distance says how far off it is: in sds of the simulated ones.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flowinv.diagnostics.check import (
+    Answered,
+    Check,
+    Finding,
+    Inputs,
+    Numbers,
+    labelled,
+    of_label,
+)
+
+__all__ = ["PREDICTIVE", "Predictive", "predictive_check"]
+
+LEAST_ROWS = 20
+P_LIMIT, FAR = 0.01, 10.0
+"""Share of simulations further out below which x is off, and sds beyond which far."""
+
+
+class Predictive(NamedTuple):
+    """Whether x looks like its predictions.
+
+    Attributes:
+        p: share of simulations at least as far out, x itself among them.
+        distance: sds of the simulated distances between x's and their mean.
+        worst: number in the flattened x that is furthest out.
+        worst_sds: by how many predictive sds, with its sign.
+    """
+
+    p: float
+    distance: float
+    worst: int
+    worst_sds: float
+
+
+def predictive_check(x: np.ndarray, simulated: np.ndarray) -> Predictive | None:
+    """Compare x with simulations from its posterior.
+
+    Args:
+        x: the observation, `[*x_shape]`.
+        simulated: one x for each posterior draw, `[m, *x_shape]`; rows with NaN or
+            infinity are left out.
+
+    Returns:
+        None for fewer than 20 rows.
+    """
+    rows = np.asarray(simulated, np.float64).reshape(len(simulated), -1)
+    rows = rows[np.isfinite(rows).all(-1)]
+    m = len(rows)
+    if m < LEAST_ROWS:
+        return None
+    values = np.asarray(x, np.float64).reshape(-1)
+    mean, variance = rows.mean(0), rows.var(0, ddof=1)
+    # A number that hardly varies is known to its rounding.
+    floor = (1e-6 * np.abs(rows).max(0) + 1e-30) ** 2
+    off = (values - mean) / np.sqrt(np.maximum(variance, floor))
+    # Mean and variance of all rows but one, in closed form.
+    squares = (rows - mean) ** 2
+    others = ((m - 1) * variance - squares * m / (m - 1)) / (m - 2)
+    own = (squares * (m / (m - 1)) ** 2 / np.maximum(others, floor)).sum(-1)
+    total = float((off**2).sum())
+    spread = max(float(own.std()), 1e-12 * max(total, 1.0))
+    worst = int(np.abs(off).argmax())
+    return Predictive(
+        p=float((1 + (own >= total).sum()) / (m + 1)),
+        distance=(total - float(own.mean())) / spread,
+        worst=worst,
+        worst_sds=float(off[worst]),
+    )
+
+
+def _found(answered: Answered) -> Predictive | None:
+    if answered.x is None or answered.predictive is None:
+        return None
+    return predictive_check(answered.x, answered.predictive)
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    numbers: dict[str, float | np.ndarray] = {}
+    for answered in inputs.answered:
+        found = _found(answered)
+        if found is not None:
+            figures = {f"predictive_{k}": v for k, v in found._asdict().items()}
+            numbers |= labelled(answered.label, figures)
+    return numbers
+
+
+def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
+    bad, far = [], False
+    for answered in inputs.answered:
+        own = of_label(numbers, answered.label)
+        if own and own["predictive_p"] < P_LIMIT:
+            far |= own["predictive_distance"] > FAR
+            bad.append(
+                f"{answered.label} (p {own['predictive_p']:.3f}, furthest out number "
+                f"{int(own['predictive_worst']) + 1} of x, by "
+                f"{own['predictive_worst_sds']:.1f} sd)"
+            )
+    if not bad:
+        return [None] * len(inputs.names)
+    words = f"The answer does not explain {', '.join(bad)}: no such x was simulated."
+    status = "not trusted" if far else "caution"
+    return [Finding(status, words)] * len(inputs.names)
+
+
+PREDICTIVE = Check(
+    name="predictive",
+    asks="Could the answer have produced this x?",
+    limit="no simulation of 100 further out than x",
+    meaning="Where it could not, the model does not describe x, or the answer is off.",
+    needs=lambda inputs: any(_found(a) is not None for a in inputs.answered),
+    measure=_measure,
+    judge=_judge,
+)
+"""The row of the table."""
