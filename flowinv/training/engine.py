@@ -19,7 +19,7 @@ from flowinv.training.config import TrainConfig, make_optimizer
 from flowinv.training.epoch import EpochParts
 from flowinv.training.source import Source
 from flowinv.training.state import Schedule
-from flowinv.training.update import make_update, make_validate
+from flowinv.training.update import make_choose, make_update, make_validate
 
 __all__ = ["Form", "form_of", "make_parts"]
 
@@ -89,6 +89,7 @@ def make_parts(
         source,
         make_update(bound, optimizer, config.ema_decay),
         make_validate(bound, out_of_range),
+        make_choose(bound),
         schedule,
     )
     return parts, optimizer

@@ -27,7 +27,7 @@ from flowinv.training.state import (
 )
 from flowinv.training.update import EpochEnd, finish_epoch
 
-__all__ = ["EpochParts", "Run", "make_chunk", "make_stepper", "run_epoch"]
+__all__ = ["EpochParts", "Run", "answer", "make_chunk", "make_stepper", "run_epoch"]
 
 # Streams of one network's key. Steps fold their number in on top.
 _ORDER, _STEP, _VALIDATION = 0, 1, 2
@@ -40,12 +40,14 @@ class EpochParts(NamedTuple):
         source: rows.
         update: `(state, batch, key) -> (state, StepInfo)`.
         validate: `(params, blocks, key) -> (loss, out-of-range share)`.
+        choose: `(start, best, blocks, key) -> (params, is_start)`, see `make_choose`.
         schedule: how many epochs.
     """
 
     source: Source
     update: Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]
     validate: Callable[[Any, Batch, Array], tuple[Array, Array]]
+    choose: Callable[[Any, Any, Batch, Array], tuple[Any, Array]]
     schedule: Schedule
 
 
@@ -68,6 +70,21 @@ def _finish(
     key = jax.random.fold_in(state.key, _VALIDATION)
     validation = parts.validate(validated(state), blocks, key)
     return finish_epoch(state, EpochEnd(total, steps, *validation), parts.schedule)
+
+
+def answer(
+    parts: EpochParts, start: Any, state: TrainState, blocks: Batch
+) -> tuple[Any, Array]:
+    """Return the trained parameters, or those training began with; and whether these.
+
+    Args:
+        parts: functions.
+        start: what training began with.
+        state: the final state.
+        blocks: validation rows.
+    """
+    key = jax.random.fold_in(state.key, _VALIDATION)
+    return parts.choose(start, state.best_params, blocks, key)
 
 
 def _nothing() -> StepInfo:

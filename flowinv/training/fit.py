@@ -15,14 +15,14 @@ from flowinv.data.entrance import admit_dataset, admit_simulator, probe
 from flowinv.data.simulate import simulate
 from flowinv.files import settled
 from flowinv.identity import identity
-from flowinv.losses.npe import Loss, npe_loss
+from flowinv.losses.npe import Batch, Loss, npe_loss
 from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
 from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.config import TrainConfig
 from flowinv.training.engine import form_of, make_parts
-from flowinv.training.epoch import EpochParts, make_chunk, make_stepper
+from flowinv.training.epoch import EpochParts, answer, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import prepare
 from flowinv.training.source import Source, fixed_source, fresh_source
@@ -127,11 +127,19 @@ def train(
         store = Checkpoints(Path(folder).expanduser(), marks)
     run = _driver(parts, config)
     loop = Loop(run, source.data, ready.blocks, config, total, store)
+    start = jax.tree.map(jnp.copy, state.params)  # the state's own are donated
     state, history = loop(state, ready.frozen, progress, should_stop)
-    unravel = jax.vmap(form.unravel) if config.num_members > 1 else form.unravel
-    params = compiled(unravel, once=True)(state.best_params)
+
+    def chosen(start: Any, state: TrainState, blocks: Batch) -> tuple[Any, Array]:
+        params, is_start = answer(parts, start, state, blocks)
+        return form.unravel(params), is_start
+
+    if config.num_members > 1:
+        chosen = jax.vmap(chosen, (0, 0, None))
+    params, is_start = compiled(chosen, once=True)(start, state, ready.blocks)
     best = Variables(params, ready.frozen, config.num_members)
-    return Fit(estimator, best, history, state, _verdict(state, history))
+    message = _verdict(state, history, bool(is_start.all()))
+    return Fit(estimator, best, history, state, message)
 
 
 def _rows(
@@ -234,7 +242,7 @@ def _marks(
     return {**marks, "simulator": probe(data, estimator.prior)}
 
 
-def _verdict(state: TrainState, history: dict[str, np.ndarray]) -> str:
+def _verdict(state: TrainState, history: dict[str, np.ndarray], is_start: bool) -> str:
     """One sentence on why training ended.
 
     Raises:
@@ -255,6 +263,6 @@ def _verdict(state: TrainState, history: dict[str, np.ndarray]) -> str:
     if (failed >= 0).any():
         step = int(failed.max())
         return f"Stopped at step {step}: loss or gradient not finite; best kept."
-    if not at.any():
-        return f"Ended after {epochs} epochs, none of them better than the start."
+    if is_start:
+        return f"Ended after {epochs} epochs, none surely better than the solved start."
     return f"Ended after {epochs} epochs; best validation loss in epoch {at.max()}."

@@ -17,7 +17,17 @@ from flowinv.training.state import (
     validated,
 )
 
-__all__ = ["EpochEnd", "finish_epoch", "make_update", "make_validate", "masked_mean"]
+__all__ = [
+    "EpochEnd",
+    "finish_epoch",
+    "make_choose",
+    "make_update",
+    "make_validate",
+    "masked_mean",
+]
+
+# Standard errors by which training must beat its start.
+SURE = 2.0
 
 Loss = Callable[[Any, Batch, Array], Array]
 """`loss(params, batch, key)`: a method's loss with its `apply` bound, `[B]`."""
@@ -101,6 +111,37 @@ def make_validate(
         return mean[0], mean[1]
 
     return validate
+
+
+def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], tuple[Any, Array]]:
+    """Return `choose(start, best, blocks, key)`: `best` where it is surely better.
+
+    And whether it is the start that was chosen.
+
+    The best of many epochs is better than the start on its own validation rows by
+    chance alone: the gain must exceed its error by a factor of `SURE`. Nothing is
+    learned then from rows that say nothing beyond the start.
+    """
+
+    def choose(start: Any, best: Any, blocks: Batch, key: Array) -> tuple[Any, Array]:
+        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, best)
+
+        def one(block: Batch) -> tuple[Array, Array]:
+            # One after the other: the compiled program holds the loss once.
+            losses = jax.lax.map(lambda params: loss(params, block, key), both)
+            gain = block.weigh(losses[0] - losses[1])
+            return jnp.stack([gain.sum(), (gain**2).sum()]), block.counts.sum()
+
+        sums, counts = jax.lax.map(one, blocks)
+        count = jnp.maximum(counts.sum(), 1)
+        mean, square = sums.sum(0) / count
+        error = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
+        # A start without a finite loss is no rival.
+        keeps = jnp.isfinite(mean) & (mean <= SURE * error)
+        chosen = jax.tree.map(lambda a, b: jnp.where(keeps, a, b), start, best)
+        return chosen, keeps
+
+    return choose
 
 
 class EpochEnd(NamedTuple):

@@ -20,7 +20,7 @@ from flowinv.training.epoch import EpochParts
 from flowinv.training.fit import train
 from flowinv.training.source import fixed_source
 from flowinv.training.state import Schedule, init_state
-from flowinv.training.update import make_update, make_validate
+from flowinv.training.update import make_choose, make_update, make_validate
 
 DESIGN = ((1.0, 0.5), (-0.5, 1.0), (0.3, 0.3))
 
@@ -134,6 +134,7 @@ def toy():
             fixed_source(batch(rows), 8),
             make_update(loss, optimizer, ema),
             make_validate(loss, lambda params, batch: jnp.zeros(len(batch.z))),
+            make_choose(loss),
             Schedule(max_epochs, patience),
         )
         blocks = batch(held[None], (1,))

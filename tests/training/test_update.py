@@ -9,7 +9,12 @@ import pytest
 from flowinv.losses.npe import Batch
 from flowinv.training.epoch import make_chunk, make_stepper
 from flowinv.training.state import init_state
-from flowinv.training.update import make_update, make_validate, masked_mean
+from flowinv.training.update import (
+    make_choose,
+    make_update,
+    make_validate,
+    masked_mean,
+)
 
 
 def loss(params, batch, key):
@@ -117,6 +122,31 @@ def test_nan_at_a_known_step_keeps_the_last_finite_best(toy, driver):
     assert np.isfinite(state.best_params["p"]).all()
     finite = [value for value in losses if np.isfinite(value)]
     assert float(state.best_loss) == np.float32(min(finite))
+
+
+def test_training_must_be_surely_better_than_its_start():
+    """Paired gains of 400 rows: their mean against twice its error."""
+    rng = np.random.default_rng(0)
+    choose = jax.jit(make_choose(loss))
+
+    def kept(shift, start=0.0, noise=1.0):
+        # Rows around 1: the loss gains start^2 - best^2 on average, seen from there.
+        z = 1.0 + noise * rng.normal(size=(2, 200, 1))
+        blocks = Batch(jnp.float32(z), (), jnp.ones((2, 200), bool))
+        start, best = jnp.full(1, start), jnp.full(1, start + shift)
+        chosen, is_start = choose(start, best, blocks, None)
+        np.testing.assert_array_equal(chosen, start if is_start else best)
+        values = np.asarray(loss(start, blocks, None) - loss(best, blocks, None))
+        gain, error = values.mean(), values.std() / 20
+        assert bool(is_start) == (gain <= 2 * error)
+        return bool(is_start)
+
+    assert not kept(0.9)  # gains 0.99 with an error of 0.09
+    assert kept(-0.5)  # loses
+    by_chance = [kept(0.1, start=0.95) for _ in range(40)]
+    # No gain on average: sure by chance with 2.3 %; more than five of 40 once in 3,000.
+    assert sum(by_chance) >= 35
+    assert not kept(0.5, start=np.nan)
 
 
 def test_nan_is_never_the_best(toy):
