@@ -23,7 +23,7 @@ from flowinv.sequential.rows import (
 )
 from flowinv.sequential.state import TRAIN, RoundsState
 from flowinv.training.engine import form_of, make_parts
-from flowinv.training.epoch import answer, run_epoch
+from flowinv.training.epoch import run_epoch
 from flowinv.training.state import Schedule, TrainState, init_state
 
 __all__ = ["Prepared", "Trained", "prepare", "train_round"]
@@ -175,7 +175,7 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
         taken = jnp.where(s.epoch < 0, 0, steps)
         return run_epoch(parts, s, prepared.training, prepared.validation, taken)[0]
 
-    def member(key: Array, old: Any) -> tuple[TrainState, Any]:
+    def member(key: Array, old: Any) -> TrainState:
         new = estimator.draw(jax.random.fold_in(key, _DRAW), frozen)
         start = init_state(
             jax.random.fold_in(key, _STEPS),
@@ -183,20 +183,19 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
             optimizer,
             config.ema_decay > 0,
         )
-        done = jax.lax.while_loop(
+        return jax.lax.while_loop(
             lambda s: ~s.stopped,
             epoch,
             start._replace(stopped=state.stopped),
         )
-        return done, answer(parts, start.params, done, prepared.validation)[0]
 
     key, old = plan.round_key(state, TRAIN), state.variables.params
     if config.num_members == 1:
-        trained, params = member(key, old)
-        params = form.unravel(params)
+        trained = member(key, old)
+        params = form.unravel(trained.best_params)
     else:
         keys = jax.random.split(key, config.num_members)
-        trained, params = jax.vmap(member)(keys, old)
-        params = jax.vmap(form.unravel)(params)
+        trained = jax.vmap(member)(keys, old)
+        params = jax.vmap(form.unravel)(trained.best_params)
     variables = Variables(params, frozen, config.num_members)
     return Trained(variables, trained.best_loss.mean(), trained.step.mean())
