@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from flowinv.data.standardise import Statistics, resolve_scaling, standardise
 from flowinv.flows.base import ConditionalFlow
@@ -74,6 +75,7 @@ class Rows(NamedTuple):
         x: simulations, finite numbers, `[N, *x_shape]`.
         train: how much rows count that are fitted, 0 for the others, `[N]`.
         held: the same of those that say whether an sd varies, `[N]`.
+        may_vary: False for an error that is the same for every x; may be traced.
     """
 
     theta: Array
@@ -81,6 +83,7 @@ class Rows(NamedTuple):
     x: Array
     train: Array
     held: Array
+    may_vary: ArrayLike = True
 
 
 class Features(NamedTuple):
@@ -150,7 +153,8 @@ class Estimator:
             return frozen
         terms = regression_terms(self._regressors(frozen, rows.x))
         targets = self.prior_of(frozen).to_scaled(rows.theta, rows.z)
-        ridge = solve_ridge(terms, targets, rows.train, rows.held)
+        use = rows.train, rows.held, rows.may_vary
+        ridge = solve_ridge(terms, targets, *use)
         return frozen._replace(placing=ridge)
 
     def draw(self, key: Array, frozen: Frozen) -> Params:

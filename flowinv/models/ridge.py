@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 __all__ = ["Ridge", "solve_ridge"]
 
@@ -111,7 +112,13 @@ class _Answer(NamedTuple):
     scale: Array
 
 
-def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> Ridge:
+def solve_ridge(
+    features: Array,
+    targets: Array,
+    train: Array,
+    held: Array,
+    may_vary: ArrayLike = True,
+) -> Ridge:
     """Solve the regressions; pure, jit- and vmap-able.
 
     Args:
@@ -119,6 +126,7 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
         targets: shape `[N, D]`.
         train: True, or a weight, for rows that are fitted, `[N]`; at least one.
         held: the same for other rows, which say whether the sd varies; at least one.
+        may_vary: False for one sd whatever they say; may be traced.
 
     Returns:
         Mean and log-sd regressions. Where features say nothing they are constant.
@@ -134,9 +142,11 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
     floors = 1e-7 * jnp.maximum(targets.std(0, where=use), 1e-12)
     gram = rows.gram()
     # One column after the other: a compiled loop is small, and there are few columns.
-    mean, scale = jax.lax.map(
+    plain, varying, better = jax.lax.map(
         lambda own: _column(rows, gram, *own), (targets.T, floors)
     )
+    better = (better & may_vary)[:, None]
+    mean, scale = jax.tree.map(lambda a, b: jnp.where(better, a, b), varying, plain)
     return Ridge(
         mean[:, :-1].T,
         mean[:, -1] - jnp.matmul(mean[:, :-1], centre, precision="highest"),
@@ -145,8 +155,10 @@ def solve_ridge(features: Array, targets: Array, train: Array, held: Array) -> R
     )
 
 
-def _column(rows: _Rows, gram: Array, target: Array, floor: Array) -> _Answer:
-    """Mean and log sd of one output; the sd is one number unless it clearly varies."""
+def _column(
+    rows: _Rows, gram: Array, target: Array, floor: Array
+) -> tuple[_Answer, _Answer, Array]:
+    """One output with one sd, with an sd that varies, and whether it clearly does."""
     ones = jnp.ones_like(target)
     start = jnp.ones_like(gram[0]) / rows.count
 
@@ -172,8 +184,7 @@ def _column(rows: _Rows, gram: Array, target: Array, floor: Array) -> _Answer:
 
     _, answers = jax.lax.scan(refine, (line, log_sd), None, length=NUM_PASSES)
     varying = jax.tree.map(lambda leaf: leaf[-1], answers)
-    better = _clearly_better(rows, target, varying, plain)
-    return jax.tree.map(lambda a, b: jnp.where(better, a, b), varying, plain)
+    return plain, varying, _clearly_better(rows, target, varying, plain)
 
 
 def _evidence(

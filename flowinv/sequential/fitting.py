@@ -125,6 +125,8 @@ def _solve(
             state.x[rows],
             jnp.concatenate([counts[0], none[1]]),
             jnp.concatenate([none[0], counts[1]]),
+            # Later rounds ask about one x: errors at a region's edges are not its own.
+            may_vary=state.index == 0,
         ),
         plan.method.latent_box(state.region, state.index),
     )

@@ -111,6 +111,11 @@ def test_an_sd_that_varies_is_found():
     np.testing.assert_allclose(ridge.scale_kernel[:, 0], [0.5, 0.0, 0.0], atol=0.075)
     np.testing.assert_allclose(np.exp(ridge.scale_bias), 0.2, rtol=0.08)
     np.testing.assert_allclose(ridge.mean_kernel[:, 0], [0.0, 1.0, 0.0], atol=0.02)
+    fixed = solve_ridge(features, targets, *last(4_000, 400), may_vary=False)
+    np.testing.assert_array_equal(fixed.scale_kernel, 0.0)
+    # Median of |normal| times a log-normal sd, by the draws themselves.
+    typical = np.median(np.abs(targets[:, 0] - features[:, 1])) / 0.6745
+    np.testing.assert_allclose(np.exp(fixed.scale_bias), typical, rtol=0.02)
 
 
 def test_features_that_say_nothing_give_the_marginal():
