@@ -91,6 +91,22 @@ class _Rows(NamedTuple):
         return jnp.matmul(self.design, kernel, precision="highest")
 
 
+class _Problem(NamedTuple):
+    """What one regression is to explain.
+
+    Attributes:
+        target: values, `[N]`.
+        weights: weights of the rows, of mean 1 over those that train, `[N]`.
+        gram: `rows.gram(weights)`, `[F + 1, F + 1]`.
+        noise: variance of the noise, None where it is to be found as well.
+    """
+
+    target: Array
+    weights: Array
+    gram: Array
+    noise: float | None = None
+
+
 class _Line(NamedTuple):
     """A regression of one output.
 
@@ -165,11 +181,12 @@ def _column(
     def lines(
         weights: Array, gram_mean: Array, mean: Array, scale: Array, steps: int
     ) -> tuple[_Line, _Line, Array]:
-        line = _evidence(rows, target, weights, gram_mean, mean, steps)
+        problem = _Problem(target, weights, gram_mean)
+        line = _evidence(rows, problem, mean, steps)
         logs = _log_residual(rows, target, line, floor)
         centred = logs - 0.5 * MEAN_LOG_CHI2
-        log_sd = _evidence(rows, centred, ones, gram, scale, steps, LOG_NOISE)
-        return line, log_sd, logs
+        problem = _Problem(centred, ones, gram, LOG_NOISE)
+        return line, _evidence(rows, problem, scale, steps), logs
 
     line, log_sd, logs = lines(ones, gram, start, start, FIRST_STEPS)
     constant = _calibrated(rows, logs, jnp.zeros_like(log_sd.kernel))
@@ -187,26 +204,16 @@ def _column(
     return plain, varying, _clearly_better(rows, target, varying, plain)
 
 
-def _evidence(
-    rows: _Rows,
-    target: Array,
-    weights: Array,
-    gram: Array,
-    penalty: Array,
-    steps: int,
-    noise: float | None = None,
-) -> _Line:
-    """Regression of `target` `[N]` whose penalties maximise the evidence.
+def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: int) -> _Line:
+    """Regression whose penalties maximise the evidence.
 
     Args:
         rows: the design.
-        target: values, `[N]`.
-        weights: weights of the rows, of mean 1 over those that train, `[N]`.
-        gram: `rows.gram(weights)`.
+        problem: what is to be explained.
         penalty: penalties to begin with, `[F + 1]`.
         steps: steps of MacKay's fixed point.
-        noise: variance of the noise, None where it is to be found as well.
     """
+    target, weights, gram, noise = problem
     count, use = rows.count, rows.train * weights
     power = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 1e-12))
     moment = jnp.matmul(rows.design.T, use * target, precision="highest") / count

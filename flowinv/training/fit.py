@@ -21,7 +21,7 @@ from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
 from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.config import TrainConfig
-from flowinv.training.engine import form_of, make_parts
+from flowinv.training.engine import Form, form_of, make_parts
 from flowinv.training.epoch import EpochParts, answer, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import prepare
@@ -129,14 +129,8 @@ def train(
     loop = Loop(run, source.data, ready.blocks, config, total, store)
     start = jax.tree.map(jnp.copy, state.params)  # the state's own are donated
     state, history = loop(state, ready.frozen, progress, should_stop)
-
-    def chosen(start: Any, state: TrainState, blocks: Batch) -> tuple[Any, Array]:
-        params, is_start = answer(parts, start, state, blocks)
-        return form.unravel(params), is_start
-
-    if config.num_members > 1:
-        chosen = jax.vmap(chosen, (0, 0, None))
-    params, is_start = compiled(chosen, once=True)(start, state, ready.blocks)
+    chosen = _chosen(parts, form, config)
+    params, is_start = chosen(start, state, ready.blocks)
     best = Variables(params, ready.frozen, config.num_members)
     message = _verdict(state, history, bool(is_start.all()))
     return Fit(estimator, best, history, state, message)
@@ -208,6 +202,19 @@ def _driver(parts: EpochParts, config: TrainConfig) -> Any:
         return make_stepper(parts)
     epochs = max(1, round(_CHUNK_STEPS / parts.source.steps))
     return make_chunk(parts, min(epochs, parts.schedule.max_epochs), ensemble)
+
+
+def _chosen(
+    parts: EpochParts, form: Form, config: TrainConfig
+) -> Callable[[Any, TrainState, Batch], tuple[Any, Array]]:
+    """Return `(start, state, blocks) -> (parameters, whether they are the start's)`."""
+
+    def one(start: Any, state: TrainState, blocks: Batch) -> tuple[Any, Array]:
+        params, is_start = answer(parts, start, state, blocks)
+        return form.unravel(params), is_start
+
+    ensemble = config.num_members > 1
+    return compiled(jax.vmap(one, (0, 0, None)) if ensemble else one, once=True)
 
 
 def _fresh(

@@ -7,7 +7,13 @@ import pytest
 from scipy.optimize import minimize
 
 from flowinv.flows import CINN, Placed
-from flowinv.models.ridge import FIRST_STEPS, _evidence, _Rows, solve_ridge
+from flowinv.models.ridge import (
+    FIRST_STEPS,
+    _evidence,
+    _Problem,
+    _Rows,
+    solve_ridge,
+)
 
 
 def last(rows, held):
@@ -50,7 +56,7 @@ def test_the_solved_head_is_the_exact_posterior_of_a_linear_gaussian_problem():
 def test_penalties_maximise_the_evidence(weighted):
     """Against a direct search of the marginal likelihood in float64."""
     rng = np.random.default_rng(1)
-    count, size = 200, 3
+    count, size = 80, 3
     design = rng.normal(size=(count, size + 1))
     design[:, -1] = 1.0
     coefficients = np.array([2.0, -0.7, 0.5, 3.0])
@@ -59,14 +65,9 @@ def test_penalties_maximise_the_evidence(weighted):
     noise = 0.8 / np.sqrt(weight)
     target = design @ coefficients + noise * rng.normal(size=count)
     rows = _Rows(np.float32(design), np.ones(count, np.float32), np.zeros(count))
-    line = _evidence(
-        rows,
-        np.float32(target),
-        np.float32(weight),
-        rows.gram(np.float32(weight)),
-        jnp.full(size + 1, 1.0 / count),
-        FIRST_STEPS,
-    )
+    weights = np.float32(weight)
+    problem = _Problem(np.float32(target), weights, rows.gram(weights))
+    line = _evidence(rows, problem, jnp.full(size + 1, 1.0 / count), FIRST_STEPS)
 
     def minus_evidence(logs):
         precision, variance = np.append(np.exp(logs[:size]), 1e-5), np.exp(logs[size])

@@ -1,5 +1,7 @@
 """Rows in buffers: packing, batches, and which of them may be used."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,7 +107,7 @@ def test_rows_of_a_smaller_box_count_less_when_it_grows(estimator, quick):
     density = [1.0 / (2 * stats.norm.cdf(half) - 1) ** 2 for half in boxes]
     ratio = sum(density) / (density[0] + density[2])
     np.testing.assert_allclose(weights[300:600] * ratio, 1.0, rtol=1e-4)
-    prepared = prepare(plan, state, X_OBS)
+    prepared = jax.jit(functools.partial(prepare, plan))(state, X_OBS)
     assert int(prepared.num_used) == usable(plan, state).sum()
     used = weights[usable(plan, state)]
     expected = used.sum() ** 2 / (used**2).sum()
@@ -132,14 +134,15 @@ def test_failed_rows_are_atoms_and_nothing_else(estimator, quick):
         plan, state = start(estimator, quick(name))
         state = put(plan, state, small(6.0), jax.random.key(0), valid)
         state = state._replace(index=jnp.int32(0))
-        prepared = prepare(plan, state, X_OBS)
+        ready = jax.jit(functools.partial(prepare, plan))
+        prepared = ready(state, X_OBS)
         assert int(prepared.num_used) == 200
         assert int(prepared.num_train) == (270 if kept else 180)
         failed = prepared.training.weight[: int(prepared.num_train)] == 0
         assert int(failed.sum()) == (90 if kept else 0)
         # Their x is no number of the solved Gaussian, nor of the statistics.
         wild = jnp.where(state.valid[:, None], state.x, 1e6)
-        other = prepare(plan, state._replace(x=wild), X_OBS).frozen
+        other = ready(state._replace(x=wild), X_OBS).frozen
         for a, b in zip(
             jax.tree.leaves(other), jax.tree.leaves(prepared.frozen), strict=True
         ):
