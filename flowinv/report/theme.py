@@ -47,6 +47,8 @@ thead th { font-weight: 600; vertical-align: bottom; }
 .trusted span { color: var(--good); } .caution span { color: var(--warn); }
 .not-trusted span { color: var(--bad); } .unchecked span { color: var(--muted); }
 .verdicts span { font-weight: 600; white-space: nowrap; }
+.answer td:last-child, .answer th:last-child { position: sticky; right: 0;
+  background: var(--card); padding: 0.28rem 0.3rem; white-space: nowrap; }
 .answer td { font-size: 1rem; } .answer th[scope="row"] { font-weight: 600; }
 .derived th[scope="row"], .derived td { color: var(--muted); font-weight: 400; }
 .group tr:not(:last-child) td { border-bottom: 0; }
