@@ -7,7 +7,7 @@ verdicts; a page shows both and computes neither.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,9 @@ __all__ = [
     "Results",
     "Verdict",
     "labelled",
+    "of_answers",
     "of_label",
+    "said_of_all",
 ]
 
 STATUSES = ("unchecked", "trusted", "caution", "not trusted")
@@ -152,6 +154,24 @@ class Finding(NamedTuple):
 
     status: str
     words: str
+
+
+def of_answers(
+    inputs: Inputs, figures: Callable[[Answered], Any], prefix: str
+) -> Numbers:
+    """Figures of every answer that has any, named `label/prefix_field`."""
+    numbers: dict[str, float | np.ndarray] = {}
+    for answered in inputs.answered:
+        found = figures(answered)
+        if found is not None:
+            own = {f"{prefix}_{k}": v for k, v in found._asdict().items()}
+            numbers |= labelled(answered.label, own)
+    return numbers
+
+
+def said_of_all(inputs: Inputs, finding: Finding | None) -> list[Finding | None]:
+    """The same finding, or None, for every parameter."""
+    return [finding] * len(inputs.names)
 
 
 class Check(NamedTuple):

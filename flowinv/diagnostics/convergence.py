@@ -6,8 +6,6 @@ lies where the rounds before could not look, and where no simulation has ever be
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from flowinv.diagnostics.check import (
     STATUSES,
     Check,
@@ -15,7 +13,8 @@ from flowinv.diagnostics.check import (
     Inputs,
     LastRound,
     Numbers,
-    labelled,
+    of_answers,
+    said_of_all,
 )
 
 __all__ = ["CONVERGENCE"]
@@ -34,12 +33,7 @@ WORDS = {
 
 
 def _measure(inputs: Inputs) -> Numbers:
-    numbers: dict[str, float | np.ndarray] = {}
-    for answered in inputs.answered:
-        if answered.last_round is not None:
-            figures = {f"last_{k}": v for k, v in answered.last_round._asdict().items()}
-            numbers |= labelled(answered.label, figures)
-    return numbers
+    return of_answers(inputs, lambda answered: answered.last_round, "last")
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
@@ -51,10 +45,8 @@ def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
             status = max(status, own, key=STATUSES.index)
             figure = WORDS[name].format(getattr(answered.last_round, name))
             words.append(f"{answered.label}: {figure}")
-    if not words:
-        return [None] * len(inputs.names)
     text = f"Not converged ({'; '.join(words)}): run more rounds."
-    return [Finding(status, text)] * len(inputs.names)
+    return said_of_all(inputs, Finding(status, text) if words else None)
 
 
 def _off(last: LastRound | None) -> dict[str, str]:

@@ -19,8 +19,9 @@ from flowinv.diagnostics.check import (
     Finding,
     Inputs,
     Numbers,
-    labelled,
+    of_answers,
     of_label,
+    said_of_all,
 )
 
 __all__ = ["PREDICTIVE", "Predictive", "predictive_check"]
@@ -89,13 +90,7 @@ def _found(answered: Answered) -> Predictive | None:
 
 
 def _measure(inputs: Inputs) -> Numbers:
-    numbers: dict[str, float | np.ndarray] = {}
-    for answered in inputs.answered:
-        found = _found(answered)
-        if found is not None:
-            figures = {f"predictive_{k}": v for k, v in found._asdict().items()}
-            numbers |= labelled(answered.label, figures)
-    return numbers
+    return of_answers(inputs, _found, "predictive")
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
@@ -109,11 +104,9 @@ def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
                 f"{int(own['predictive_worst']) + 1} of x, by "
                 f"{own['predictive_worst_sds']:.1f} sd)"
             )
-    if not bad:
-        return [None] * len(inputs.names)
     words = f"The answer does not explain {', '.join(bad)}: no such x was simulated."
     status = "not trusted" if far else "caution"
-    return [Finding(status, words)] * len(inputs.names)
+    return said_of_all(inputs, Finding(status, words) if bad else None)
 
 
 PREDICTIVE = Check(

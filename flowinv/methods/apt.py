@@ -54,10 +54,8 @@ class APT(RoundsMethod):
         truncated_rounds: first rounds that draw from a box of the prior instead, with
             the plain loss; the atoms then live in the last box.
         keep_prior_rows: train on the first round's rows in later rounds too.
-        warm_start: atomic rounds go on with the last network; otherwise each draws a
-            new one, placed anew. A Gaussian placed on a posterior's rows is too
-            narrow, and short rounds leave sds a few percent small; but where the first
-            posterior is much wider than the last, new networks are the better ones.
+        warm_start: atomic rounds go on with the last network's weights around a
+            Gaussian solved anew; otherwise each draws new ones.
         epsilon: posterior mass that a box may leave out.
         margin: a box is widened on each side by this share of its width.
     """

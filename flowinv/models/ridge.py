@@ -42,6 +42,8 @@ NUM_PASSES = 2
 MEAN_LOG_CHI2, LOG_NOISE = -1.27036, 1.2337
 # Median |normal|.
 MEDIAN_NORMAL = 0.6745
+# A residual has this share of the noise's variance at least.
+LEAST_RESIDUAL = 0.05
 # Held-out rows further out than so many sds count as so far.
 FAR = 5.0
 
@@ -252,10 +254,15 @@ def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: int) -> _Li
 
 
 def _log_residual(rows: _Rows, target: Array, line: _Line, floor: Array) -> Array:
-    """Log |residual|, `[N]`, of fitted rows as large as if they had not been fitted."""
+    """Log |residual|, `[N]`, of fitted rows as large as if they had not been fitted.
+
+    A row of weight w pulls the regression towards itself: the variance of its residual
+    is (1 + (1 - 2 w) r) times the noise, for the mean leverage r; a new row's 1 + r.
+    """
     residual = jnp.abs(target - rows.predict(line.kernel)) + floor
-    free = jnp.maximum(rows.count - line.num_terms, 1.0)
-    return jnp.log(residual) + 0.5 * jnp.log(rows.count / free) * rows.train
+    leverage = jnp.minimum(line.num_terms / rows.count, 1.0)
+    left = jnp.maximum(1.0 + (1.0 - 2.0 * rows.train) * leverage, LEAST_RESIDUAL)
+    return jnp.log(residual) + 0.5 * jnp.log((1.0 + leverage) / left)
 
 
 def _weights(rows: _Rows, log_sd: _Line) -> Array:

@@ -107,15 +107,7 @@ def run_rounds(
             rows that do not come from their proposal.
         Interrupted: if `should_stop` said so.
     """
-    if not isinstance(method, RoundsMethod):
-        remedy = "Take flowinv.Truncated or flowinv.APT."
-        fail("method", "to be a method of rounds", named(method), remedy)
-    method = settled(type(method), method, "method")
-    method.check()
-    admit_parts(estimator)
-    x_shape = admit_simulator(simulator, estimator.prior)
-    admit_estimator(estimator, x_shape)
-    method.check_prior(estimator.prior)
+    method, x_shape = _admitted(estimator, simulator, method)
     observed = _observations(x_obs, x_shape)
     keys = _lane_keys(key, len(observed))
     per_call = method.lanes_per_call
@@ -140,6 +132,22 @@ def run_rounds(
     history = tuple(history for _, part in done for history in part)
     posteriors = tuple(Posterior(estimator, state.variables) for state in states)
     return Rounds(posteriors, history, states)
+
+
+def _admitted(
+    estimator: Estimator, simulator: Simulator, method: RoundsMethod
+) -> tuple[RoundsMethod, tuple[int, ...]]:
+    """Method and shape of x, after checks that all fits together."""
+    if not isinstance(method, RoundsMethod):
+        remedy = "Take flowinv.Truncated or flowinv.APT."
+        fail("method", "to be a method of rounds", named(method), remedy)
+    method = settled(type(method), method, "method")
+    method.check()
+    admit_parts(estimator)
+    x_shape = admit_simulator(simulator, estimator.prior)
+    admit_estimator(estimator, x_shape)
+    method.check_prior(estimator.prior)
+    return method, x_shape
 
 
 class _Driver:
@@ -238,7 +246,7 @@ class _Driver:
             )
 
     def _with_statistics(self, state: RoundsState) -> RoundsState:
-        """Input statistics of the first round's rows, kept for good."""
+        """Input statistics of the first round; later ones keep its map of x only."""
         scaling = self.plan.estimator.input_scaling
         valid, x = np.asarray(state.valid), np.asarray(state.x)
         if self.batched:

@@ -1,5 +1,6 @@
 """Training from simulations to the best networks: what is built, in which order."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,13 +99,7 @@ def train(
     """
     key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
-    admit_parts(estimator)
-    if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
-        data = admit_dataset(data, estimator.prior)
-        x_shape = data.x.shape[1:]
-    else:
-        x_shape = admit_simulator(data, estimator.prior)
-    admit_estimator(estimator, x_shape)
+    data = _admitted(estimator, data)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     ready = prepare(estimator, rows, num_validation)
@@ -128,12 +123,25 @@ def train(
     run = _driver(parts, config)
     loop = Loop(run, source.data, ready.blocks, config, total, store)
     start = jax.tree.map(jnp.copy, state.params)  # the state's own are donated
-    state, history = loop(state, ready.frozen, progress, should_stop)
+    with contextlib.nullcontext() if store is None else contextlib.closing(store):
+        state, history = loop(state, ready.frozen, progress, should_stop)
     chosen = _chosen(parts, form, config)
     params, is_start = chosen(start, state, ready.blocks)
     best = Variables(params, ready.frozen, config.num_members)
     message = _verdict(state, history, bool(is_start.all()))
     return Fit(estimator, best, history, state, message)
+
+
+def _admitted(estimator: Estimator, data: Dataset | Simulator) -> Dataset | Simulator:
+    """Data that fits the estimator, checked."""
+    admit_parts(estimator)
+    if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
+        data = admit_dataset(data, estimator.prior)
+        x_shape = data.x.shape[1:]
+    else:
+        x_shape = admit_simulator(data, estimator.prior)
+    admit_estimator(estimator, x_shape)
+    return data
 
 
 def _rows(

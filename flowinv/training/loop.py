@@ -61,20 +61,7 @@ class Loop:
         progress: Callable[[Progress], None] | None,
         should_stop: Callable[[], bool] | None,
     ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """Run to the end, or to `Interrupted`; the checkpoints are closed."""
-        try:
-            return self._run(state, frozen, progress, should_stop)
-        finally:
-            if self.store is not None:
-                self.store.close()
-
-    def _run(
-        self,
-        state: TrainState,
-        frozen: Any,
-        progress: Callable[[Progress], None] | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """Run to the end, or to `Interrupted`; the caller closes the checkpoints."""
         history = {name: np.zeros((0,)) for name in EpochInfo._fields}
         if self.store is not None and self.store.latest() is not None:
             state, _, history = self.store.restore((state, frozen, history))

@@ -124,11 +124,14 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], tuple[Any, Arr
     """
 
     def choose(start: Any, best: Any, blocks: Batch, key: Array) -> tuple[Any, Array]:
-        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), start, best)
+        which = jnp.asarray([True, False])
+
+        def picked(keeps: Array) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(keeps, a, b), start, best)
 
         def one(block: Batch) -> tuple[Array, Array]:
             # One after the other: the compiled program holds the loss once.
-            losses = jax.lax.map(lambda params: loss(params, block, key), both)
+            losses = jax.lax.map(lambda first: loss(picked(first), block, key), which)
             gain = block.weigh(losses[0] - losses[1])
             return jnp.stack([gain.sum(), (gain**2).sum()]), block.counts.sum()
 
@@ -138,8 +141,7 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], tuple[Any, Arr
         error = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
         # A start without a finite loss is no rival.
         keeps = jnp.isfinite(mean) & (mean <= SURE * error)
-        chosen = jax.tree.map(lambda a, b: jnp.where(keeps, a, b), start, best)
-        return chosen, keeps
+        return picked(keeps), keeps
 
     return choose
 

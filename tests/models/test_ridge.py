@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from flowinv.flows import CINN, Placed
 from flowinv.models.ridge import (
     FIRST_STEPS,
+    Ridge,
     _evidence,
     _Problem,
     _Rows,
@@ -136,6 +137,45 @@ def test_an_exact_regression_stays_finite():
     for leaf in start:
         assert np.isfinite(leaf).all()
     np.testing.assert_allclose(start.predict(x)[0], x @ gain, atol=1e-3)
+
+
+def test_uneven_weights_turn_a_proposal_back_into_the_prior():
+    """Rows of a proposal weighted by prior over proposal solve the prior's problem."""
+    rows, wide = 20_000, 2.0
+    rng = np.random.default_rng(8)
+    # Prior N(0, 1); x = z + noise 0.5: the posterior is N(0.8 x, 0.447^2).
+    z = wide * rng.normal(size=(rows, 1))
+    x = np.float32(z + 0.5 * rng.normal(size=(rows, 1)))
+    weights = wide * np.exp(-0.5 * z[:, 0] ** 2 * (1.0 - wide**-2))
+    train, held = (np.float32(mask * weights) for mask in last(rows, rows // 10))
+    solve = jax.jit(solve_ridge)
+    ridge = solve(x, np.float32(z), train, held, may_vary=False)
+    # Effective rows: 18,000 x 0.66: the slope's error is 0.447 / sqrt(12,000 var x).
+    np.testing.assert_allclose(ridge.mean_kernel[0, 0], 0.8, atol=0.015)
+    np.testing.assert_allclose(ridge.mean_bias, 0.0, atol=0.02)
+    # Without weights the slope is 4 / 4.25: they are not ignored.
+    plain = solve(x, np.float32(z), *last(rows, rows // 10), may_vary=False)
+    np.testing.assert_allclose(plain.mean_kernel[0, 0], 4.0 / 4.25, atol=0.015)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7])
+def test_the_sd_is_the_error_of_new_rows_where_rows_are_few(spread):
+    """Of even, or uneven, weights, with 20 terms that all say something."""
+    rng = np.random.default_rng(9)
+    count, size, sets = 160, 20, 200
+    features = np.float32(rng.normal(size=(sets, count, size)))
+    targets = features @ np.ones((size, 1), np.float32)
+    targets += np.float32(0.3 * rng.normal(size=targets.shape))
+    weights = np.float32(np.exp(spread * rng.normal(size=(sets, count))))
+    held = np.arange(count) >= count - 2
+    solve = jax.jit(jax.vmap(lambda *row: solve_ridge(*row, may_vary=False)))
+    ridge = solve(features, targets, weights * ~held, np.tile(held, (sets, 1)))
+    new = np.float32(rng.normal(size=(sets, 400, size)))
+    mean, log_sd = jax.vmap(Ridge.predict)(ridge, new)
+    error = new.sum(-1) + 0.3 * rng.normal(size=new.shape[:2]) - mean[..., 0]
+    # A median of 160 residuals gives an sd to 9 %, 200 of them together to 0.7 %.
+    own = np.sqrt((error**2).mean(-1)) / np.exp(log_sd[:, 0, 0])
+    assert 0.95 < np.exp(np.log(own).mean()) < 1.05
 
 
 def test_rows_in_neither_mask_change_nothing():
