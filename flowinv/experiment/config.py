@@ -28,6 +28,8 @@ class EvaluateConfig:
             reference_samples) to answer instead of the task's own observations.
         classifiers: C2ST classifiers.
         point_estimates: also find the MAP of every held-out simulation.
+        score_rounds: one of so many rounds, counted from the last, gets a C2ST of 500
+            draws where the exact posterior is known; 0 for none.
     """
 
     num_heldout: int = 1_000
@@ -37,12 +39,14 @@ class EvaluateConfig:
     references: str = ""
     classifiers: tuple[str, ...] = ("mlp", "forest")
     point_estimates: bool = True
+    score_rounds: int = 2
 
     def check(self) -> None:
         """Raise one line for the first field out of its range."""
         check_at_least("num_heldout", self.num_heldout, 100)
         check_at_least("num_samples", self.num_samples, 20)
         check_at_least("num_exact", self.num_exact, 100)
+        check_at_least("score_rounds", self.score_rounds, 0)
         for name in self.classifiers:
             check_known("classifier", name, ("mlp", "forest"))
         if self.references and not Path(self.references).expanduser().is_dir():

@@ -291,8 +291,8 @@ def flat_metrics(name: str, model: ModelResult) -> dict[str, Any]:
         where = label.replace(" ", "_")
         for field in dataclasses.fields(trace):
             values = np.asarray(getattr(trace, field.name))
-            if values.ndim == 1 and np.isfinite(values).all():
-                for index, value in enumerate(values):
+            if values.ndim == 1:
+                for index in np.flatnonzero(np.isfinite(values)):
                     what = f"{name}/{where}/round_{index + 1}/{field.name}"
-                    flat[what] = float(value)
+                    flat[what] = float(values[index])
     return flat

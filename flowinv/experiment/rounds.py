@@ -12,6 +12,7 @@ from jax import Array
 from flowinv.diagnostics.check import LastRound
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
+from flowinv.experiment.config import EvaluateConfig
 from flowinv.experiment.experiment import Experiment
 from flowinv.experiment.score import kept, observe, score
 from flowinv.models.files import save
@@ -20,6 +21,9 @@ from flowinv.sequential import Rounds, run_rounds
 from flowinv.sequential.state import RoundInfo
 
 __all__ = ["infer_in_rounds", "model_folder"]
+
+# Draws that score a round.
+ROUND_DRAWS = 500
 
 
 def infer_in_rounds(
@@ -135,14 +139,7 @@ def _trace(
 ) -> RoundsTrace:
     """What the report shows of the rounds of one observation."""
     count = len(history.round)
-    scores = np.full(count, np.nan)
-    if observation.exact is not None and "forest" in run.config.evaluate.classifiers:
-        from flowinv.diagnostics.c2st import c2st
-
-        exact = observation.exact
-        for index, draws in enumerate(history.draws):
-            size = min(len(exact), len(draws))
-            scores[index] = c2st(exact[:size], draws[:size], "forest").score
+    scores = _scores(run.config.evaluate, observation.exact, history.draws)
     per_round = run.config.method.num_simulations
     return RoundsTrace(
         num_simulations=per_round * np.arange(1, count + 1),
@@ -158,3 +155,19 @@ def _trace(
         sd=np.asarray(history.sd),
         c2st_forest=scores,
     )
+
+
+def _scores(
+    settings: EvaluateConfig, exact: np.ndarray | None, draws: np.ndarray
+) -> np.ndarray:
+    """C2ST by round, `[R]`, NaN for rounds without one."""
+    scores = np.full(len(draws), np.nan)
+    every = settings.score_rounds
+    if exact is None or not every or "forest" not in settings.classifiers:
+        return scores
+    from flowinv.diagnostics.c2st import c2st
+
+    size = min(ROUND_DRAWS, len(exact), draws.shape[1])
+    for index in range(len(draws) - 1, -1, -every):
+        scores[index] = c2st(exact[:size], draws[index, :size], "forest").score
+    return scores

@@ -92,7 +92,7 @@ class RoundsTrace:
         validation_loss: nats, `[R]`.
         mean: posterior mean, `[R, D]`.
         sd: posterior sd, `[R, D]`.
-        c2st_forest: against the exact posterior, NaN where unknown, `[R]`.
+        c2st_forest: against the exact posterior, NaN where not scored, `[R]`.
     """
 
     num_simulations: np.ndarray

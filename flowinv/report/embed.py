@@ -38,6 +38,10 @@ def embed_figure(figure: "Figure", name: str, alt: str) -> str:
     """
     import matplotlib
 
+    # Laid out here, or matplotlib would draw everything twice to find the layout.
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(

@@ -65,9 +65,12 @@ def rounds_plot(
     moved.set_yscale("log")
     moved.set_title("moved since the last round (sd)", fontsize=8, loc="left", pad=2)
     moved.set_xticks(rounds)
-    if dim > 1 and np.isfinite(trace.c2st_forest).any():
+    scored = np.isfinite(trace.c2st_forest)
+    if dim > 1 and scored.any():
         score = figure.add_subplot(grid[(dim + 1) // 2 :, 1])
-        score.plot(rounds, trace.c2st_forest, "o-", color=SERIES[2], ms=3.5)
+        score.plot(
+            rounds[scored], trace.c2st_forest[scored], "o-", color=SERIES[2], ms=3.5
+        )
         score.axhline(0.5, color=MUTED, lw=1)
         score.set_ylim(0.45, 1.02)
         score.set_title("C2ST, forest (0.5: exact)", fontsize=8, loc="left", pad=2)

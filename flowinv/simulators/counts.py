@@ -72,6 +72,7 @@ def _expansion(uniform: Array, mean: Array, variance: Array, skew: Array) -> Arr
     return jnp.floor(jnp.maximum(quantile, 0.0))
 
 
+@jax.jit  # traced once, however many programs hold it
 def poisson_quantile(uniform: ArrayLike, mean: ArrayLike) -> Array:
     """Return the Poisson count whose distribution function covers `uniform`.
 
@@ -136,6 +137,7 @@ def _share_out(trials: Array, uniforms: Array, weights: Array) -> Array:
     return jax.lax.scan(step, trials, (uniforms, share))[1]
 
 
+@jax.jit
 def multinomial_quantile(uniforms: Array, trials: ArrayLike, weights: Array) -> Array:
     """Draw a multinomial by conditional binomials, first over blocks, then within.
 

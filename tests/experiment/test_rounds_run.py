@@ -8,6 +8,8 @@ import pytest
 
 import flowinv as fi
 from flowinv import cli
+from flowinv.experiment.config import EvaluateConfig
+from flowinv.experiment.rounds import _scores
 
 QUICK = [
     "--flow=cinn",
@@ -46,6 +48,7 @@ def test_run_from_the_command_line(finished):
             used = [metrics[f"{where}/round_{r}/num_simulations"] for r in (1, 2)]
             assert used == [300, 600]
             assert 0.4 < metrics[f"{where}/round_2/c2st_forest"] <= 1.0
+            assert f"{where}/round_1/c2st_forest" not in metrics
             assert metrics[f"{where}/round_2/distance"] > 0
     own = [metrics[f"cinn-seed-{s}/observation_1/round_2/distance"] for s in (1, 2)]
     assert own[0] != own[1]
@@ -56,6 +59,16 @@ def test_run_from_the_command_line(finished):
     x, _ = fi.task("gaussian_linear_uniform:dim=2").observation(3)
     theta = np.asarray(model.sample(jax.random.key(0), x, 500))
     assert np.abs(theta).max() <= 1.0
+
+
+@pytest.mark.parametrize(("every", "scored"), [(0, []), (1, [0, 1, 2]), (2, [0, 2])])
+def test_some_rounds_are_scored_and_the_last_always(every, scored):
+    settings = EvaluateConfig(score_rounds=every)
+    draws = np.random.default_rng(0).normal(size=(3, 60, 2))
+    found = _scores(settings, draws[0, :50] + 9.0, draws)
+    assert np.flatnonzero(np.isfinite(found)).tolist() == scored
+    assert (found[scored] > 0.9).all()
+    assert not np.isfinite(_scores(settings, None, draws)).any()
 
 
 def test_resumed_run_computes_no_round_again(flowinv, finished):
