@@ -61,6 +61,7 @@ class HeldOut:
         log_q_true: log density of the true parameters, `[S]`.
         ranks: ranks of the truth among the draws, ties broken at random, `[S, D]`.
         mode: points of highest density, `[S, D]`, or None.
+        x: the simulations, `[S, *x_shape]`, or None.
     """
 
     theta: np.ndarray
@@ -69,6 +70,7 @@ class HeldOut:
     log_q_true: np.ndarray
     ranks: np.ndarray
     mode: np.ndarray | None = None
+    x: np.ndarray | None = None
 
     @property
     def num_samples(self) -> int:
@@ -114,6 +116,8 @@ class Answered:
         x: the observation, `[*x_shape]`, or None.
         predictive: simulations from posterior draws, `[m, *x_shape]`, or None.
         last_round: of an answer in rounds, or None.
+        seen: simulations that an answer in rounds learned from last,
+            `[m, *x_shape]`, or None.
     """
 
     label: str
@@ -123,6 +127,7 @@ class Answered:
     x: np.ndarray | None = None
     predictive: np.ndarray | None = None
     last_round: LastRound | None = None
+    seen: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from flowinv.diagnostics.check import (
 from flowinv.diagnostics.convergence import CONVERGENCE
 from flowinv.diagnostics.edges import EDGES
 from flowinv.diagnostics.exactness import EXACTNESS
+from flowinv.diagnostics.likeness import LIKENESS
 from flowinv.diagnostics.predictive import PREDICTIVE
 
 __all__ = ["CHECKS", "run_checks"]
@@ -25,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     EXACTNESS,
     CONVERGENCE,
     PREDICTIVE,
+    LIKENESS,
     EDGES,
 )
 

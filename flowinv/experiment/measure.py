@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,18 @@ def check_observations(task: Task, config: EvaluateConfig) -> None:
             _from_file(task, Path(config.references).expanduser(), index)
 
 
+class Ended(NamedTuple):
+    """How the rounds of an observation ended.
+
+    Attributes:
+        last_round: what the last of them says of itself.
+        seen: some simulations that it learned from, `[m, *x_shape]`.
+    """
+
+    last_round: LastRound
+    seen: np.ndarray
+
+
 def diagnose(
     key: Array,
     posterior: Posterior,
@@ -154,7 +166,7 @@ def held_out(
     if config.point_estimates:
         mode = np.asarray(posterior.map(keys[_MAP], x))
     draws = np.asarray(draws)
-    return HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode)
+    return HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode, x)
 
 
 def sample(
@@ -176,9 +188,9 @@ def summed_up(
     observation: Observation,
     draws: np.ndarray,
     simulated: np.ndarray,
-    last_round: LastRound | None = None,
+    ended: Ended | None = None,
 ) -> Answered:
-    """What checks ask of an answer."""
+    """What checks ask of an answer, and of the rounds that it came from."""
     z = np.asarray(task.prior.to_latent(draws))
     tails = np.stack([(z < -ONE_PERCENT).mean(0), (z > ONE_PERCENT).mean(0)])
     return Answered(
@@ -188,7 +200,7 @@ def summed_up(
         observation.exact,
         observation.x,
         simulated,
-        last_round,
+        *(ended or ()),
     )
 
 

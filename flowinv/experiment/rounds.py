@@ -1,8 +1,8 @@
 """The sequential part of an experiment: rounds for every observation, every model."""
 
+import itertools
 import time
 import zlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.diagnostics.check import LastRound
+from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import EvaluateConfig
@@ -18,7 +19,7 @@ from flowinv.experiment.score import kept, observe, score
 from flowinv.models.files import save
 from flowinv.report.content import ModelResult, Observation, RoundsTrace
 from flowinv.sequential import Rounds, run_rounds
-from flowinv.sequential.state import RoundInfo
+from flowinv.sequential.state import RoundInfo, RoundsState
 
 __all__ = ["infer_in_rounds", "model_folder"]
 
@@ -36,20 +37,34 @@ def infer_in_rounds(
         task's observations where there are none.
     """
     observed, results = scans or observe(run), {}
-    for name, flow, seed in run.config.models():
-        key = jax.random.fold_in(run.key("train"), seed)
-        began = time.monotonic()
-        done = _lanes(run, name, flow, key, observed)
-        seconds = time.monotonic() - began
-        for observation, posterior in zip(observed, done.posteriors, strict=True):
-            save(run.folder / name / model_folder(observation.label), posterior)
+    for _, models in itertools.groupby(run.config.models(), lambda model: model[1]):
+        results |= _models(run, tuple(models), observed)
+    return results, observed
 
-        def find(key: Array = key, done: Rounds = done, s: float = seconds) -> Any:
-            return _result(run, key, observed, done, s)
+
+def _models(
+    run: Experiment,
+    models: tuple[tuple[str, str, int], ...],
+    observed: tuple[Observation, ...],
+) -> dict[str, ModelResult]:
+    """Results of one flow's models: seeds and observations are lanes of one call."""
+    results: dict[str, ModelResult] = {}
+    root, began = run.key("train"), time.monotonic()
+    done = _lanes(run, models, observed)
+    seconds = time.monotonic() - began
+    for number, (name, _, seed) in enumerate(models):
+        own = slice(number * len(observed), (number + 1) * len(observed))
+        part = Rounds(*(lanes[own] for lanes in done))
+        for observation, posterior in zip(observed, part.posteriors, strict=True):
+            save(run.folder / name / model_folder(observation.label), posterior)
+        key = jax.random.fold_in(root, seed)
+
+        def find(key: Array = key, part: Rounds = part) -> ModelResult:
+            return _result(run, key, observed, part, seconds / len(models))
 
         path, depends = run.folder / name / "result.npz", [o.x for o in observed]
         results[name] = kept(path, ModelResult, depends, find)
-    return results, observed
+    return results
 
 
 def model_folder(label: str) -> str:
@@ -59,35 +74,53 @@ def model_folder(label: str) -> str:
 
 def _lanes(
     run: Experiment,
-    name: str,
-    flow: str,
-    key: Array,
+    models: tuple[tuple[str, str, int], ...],
     observed: tuple[Observation, ...],
 ) -> Rounds:
-    """Rounds of all observations, with a bar over their rounds."""
-    method, task = run.config.method, run.task
-    # One key for each observation's name: others beside it change nothing.
-    keys = jnp.stack([jax.random.fold_in(key, _number(o.label)) for o in observed])
-    with run.watch.bar(f"rounds {name}", method.num_rounds * len(observed)) as bar:
+    """Rounds of all seeds and observations, with a bar over them and a line for each.
+
+    A lane's key depends on its seed and its observation's name: others beside it change
+    nothing.
+    """
+    method, task, root = run.config.method, run.task, run.key("train")
+    (first, flow, _), *_ = models
+    lanes = [
+        (name, observation, jax.random.fold_in(root, seed))
+        for name, _, seed in models
+        for observation in observed
+    ]
+    with run.watch.bar(f"rounds {flow}", method.num_rounds * len(lanes)) as bar:
 
         def progress(lane: int, info: RoundInfo) -> None:
-            bar.step(
-                f"{observed[lane].label}: round {int(info.round) + 1}, "
-                + f"{int(info.num_failed):,} failed, " * (int(info.num_failed) > 0)
-                + f"moved {float(info.distance):.2g} sd, "
-                f"outside {100 * float(info.mass_outside):.2g} %"
-            )
+            name, observation, _ = lanes[lane]
+            bar.say(f"{name}, {observation.label}: {_line(info, method.num_rounds)}")
+            bar.step("")
 
         return run_rounds(
-            keys,
+            jnp.stack(
+                [jax.random.fold_in(key, _number(o.label)) for _, o, key in lanes]
+            ),
             build_estimator(task, flow, run.config.network),
             task.simulator,
-            np.stack([o.x for o in observed]),
+            np.stack([observation.x for _, observation, _ in lanes]),
             method,
-            folder=run.folder / name / "checkpoints",
+            folder=run.folder / first / "checkpoints",
             progress=progress,
             should_stop=run.watch.should_stop,
         )
+
+
+def _line(info: RoundInfo, num_rounds: int) -> str:
+    """What a round says of itself, in one line."""
+    failed = f"{int(info.num_failed):,} failed, " * (int(info.num_failed) > 0)
+    return (
+        f"round {int(info.round) + 1} of {num_rounds}: {failed}"
+        f"{round(float(info.num_effective)):,} effective rows, "
+        f"validation loss {float(info.validation_loss):.3f}, "
+        f"moved {float(info.distance):.2g} sd, "
+        f"{100 * float(info.mass_outside):.2g} % outside, "
+        f"waste {float(info.waste):.1f} nats"
+    )
 
 
 def _number(label: str) -> int:
@@ -108,12 +141,9 @@ def _result(
         measure.sample(key, posterior, (observation,), settings)[0]
         for posterior, observation in zip(done.posteriors, observed, strict=True)
     ]
-    last = [
-        LastRound(*(float(getattr(history, name)[-1]) for name in LastRound._fields))
-        for history in done.history
-    ]
+    ends = [_ended(*one) for one in zip(done.history, done.states, strict=True)]
     keys = [key] * len(observed)
-    results, answers = score(run, keys, observed, draws, last_rounds=last)
+    results, answers = score(run, keys, observed, draws, ends=ends)
     rounds = {
         observation.label: _trace(run, observation, history)
         for observation, history in zip(observed, done.history, strict=True)
@@ -134,6 +164,14 @@ def _result(
     )
 
 
+def _ended(history: RoundInfo, state: RoundsState) -> measure.Ended:
+    """What the last round says of itself, and simulations of it."""
+    figures = (float(getattr(history, name)[-1]) for name in LastRound._fields)
+    rows = (state.round == state.index - 1) & state.valid
+    rows = np.flatnonzero(np.asarray(rows))[:MOST_ROWS]
+    return measure.Ended(LastRound(*figures), np.asarray(state.x)[rows])
+
+
 def _trace(
     run: Experiment, observation: Observation, history: RoundInfo
 ) -> RoundsTrace:
@@ -149,6 +187,7 @@ def _trace(
         mass_outside=np.asarray(history.mass_outside),
         unsimulated=np.asarray(history.unsimulated),
         sample_efficiency=np.asarray(history.sample_efficiency),
+        waste=np.asarray(history.waste),
         distance=np.asarray(history.distance),
         validation_loss=np.asarray(history.validation_loss),
         mean=np.asarray(history.mean),

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import InputError
-from flowinv.diagnostics.check import HeldOut, LastRound, Results
+from flowinv.diagnostics.check import HeldOut, Results
 from flowinv.experiment import measure
 from flowinv.experiment.experiment import Experiment
 from flowinv.files import read_arrays, write_arrays
@@ -67,7 +67,7 @@ def score(
     observed: Sequence[Observation],
     draws: Sequence[np.ndarray],
     found: HeldOut | None = None,
-    last_rounds: Sequence[LastRound] = (),
+    ends: Sequence[measure.Ended] = (),
 ) -> tuple[Results, dict[str, Answer]]:
     """Check one model, and put its answers together.
 
@@ -77,14 +77,14 @@ def score(
         observed: the observations.
         draws: the model's draws for each, `[n, D]`.
         found: held-out simulations, if there are any.
-        last_rounds: one for each observation that was answered in rounds.
+        ends: one for each observation that was answered in rounds.
     """
     task, answered, simulated = run.task, [], {}
     with run.watch.bar("score", len(observed)) as bar:
         rows = zip(keys, observed, draws, strict=True)
         for index, (key, observation, own) in enumerate(rows):
             bar.step(observation.label)
-            rest = measure.predictive(key, task, index, own), *last_rounds[index:][:1]
+            rest = measure.predictive(key, task, index, own), *ends[index:][:1]
             answered.append(measure.summed_up(task, observation, own, *rest))
             simulated[observation.label] = rest[0]
     results = measure.checked(task, run.config.evaluate, found, answered)

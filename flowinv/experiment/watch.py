@@ -75,6 +75,11 @@ class Bar:
         self._bar.update(done - self._bar.n)
         self._stop()
 
+    def say(self, text: str) -> None:
+        """Write a line above the bar."""
+        if not self._settings["disable"]:
+            self._bar.write(f"flowinv: {text}", file=sys.stderr)
+
     def step(self, label: str) -> None:
         """Move on by one, naming what is being worked on."""
         self._stop()

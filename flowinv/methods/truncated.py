@@ -8,8 +8,9 @@ posterior's highest-density region.
 Reference: Deistler et al. 2022, TSNPE, arXiv:2210.04815.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +37,26 @@ from flowinv.sequential.proposals import (
 )
 from flowinv.sequential.state import RoundsState
 
-__all__ = ["REGIONS", "Truncated"]
+__all__ = ["REGIONS", "Cut", "Truncated"]
 
-REGIONS = ("box", "hdr")
+REGIONS = ("auto", "box", "hdr")
 # Candidates per row of a highest-density region.
 CANDIDATES = 8
+# Nats beyond which "auto" cuts a box to the highest-density region: two modes.
+MOST_WASTE = math.log(2.0)
+
+
+class Cut(NamedTuple):
+    """Where the next round draws the prior.
+
+    Attributes:
+        boxes: boxes of all rounds, or None.
+        level: log density of the last posterior, in its latent, below which the prior
+            is cut; -inf where it is not; or None.
+    """
+
+    boxes: Box | None
+    level: Array | None
 
 
 @dataclass(frozen=True)
@@ -49,12 +65,14 @@ class Truncated(RoundsMethod):
 
     Attributes:
         region: "box" cuts the latent prior to a box and rebuilds the latent; "hdr" cuts
-            it to the posterior's highest-density region by resampling candidates.
+            it to the posterior's highest-density region; "auto" cuts to a box, and
+            that to the highest-density region where the posterior is curved or has
+            several modes, so that a box would be mostly empty.
         epsilon: posterior mass that a region may leave out.
         margin: a box is widened on each side by this share of its width.
     """
 
-    region: str = "box"
+    region: str = "auto"
     epsilon: float = 1e-4
     margin: float = 0.15
 
@@ -69,32 +87,40 @@ class Truncated(RoundsMethod):
 
     @property
     def _boxed(self) -> bool:
-        return self.region == "box"
+        return self.region != "hdr"
+
+    @property
+    def _levelled(self) -> bool:
+        return self.region != "box"
 
     def check_prior(self, prior: Prior) -> None:
         """A box needs a latent that is exactly N(0, I)."""
         if self._boxed:
             check_cuttable(prior)
 
-    def start_region(self, dim: int) -> Any:
-        """Boxes of all rounds, or log q in z below which a posterior is cut."""
-        if self._boxed:
-            return start_boxes(self.num_rounds, dim)
-        return jnp.asarray(-jnp.inf, jnp.float32)
+    def start_region(self, dim: int) -> Cut:
+        """Boxes of all rounds that cut nothing, and no level."""
+        boxes = start_boxes(self.num_rounds, dim) if self._boxed else None
+        level = jnp.asarray(-jnp.inf, jnp.float32) if self._levelled else None
+        return Cut(boxes, level)
 
-    def latent_box(self, region: Any, index: Array) -> Box | None:
+    def latent_box(self, region: Cut, index: Array) -> Box | None:
         """The network lives in the box that its rows came from."""
-        return box_at(region, index) if self._boxed else None
+        return box_at(region.boxes, index) if self._boxed else None
 
     def propose(
         self, plan: Plan, key: Array, state: RoundsState, x_obs: Array
     ) -> Proposal:
         """Draw from the prior inside the region."""
+        if not self._levelled:
+            return from_box(plan, key, box_at(state.region.boxes, state.index))
+        later = _from_region(plan, key, state, x_obs)
         if self._boxed:
-            return from_box(plan, key, box_at(state.region, state.index))
-        first, later = from_prior(plan, key), _from_region(plan, key, state, x_obs)
+            return later
         is_first = state.index == 0
-        return jax.tree.map(lambda a, b: jnp.where(is_first, a, b), first, later)
+        return jax.tree.map(
+            lambda a, b: jnp.where(is_first, a, b), from_prior(plan, key), later
+        )
 
     def proposal_distance(
         self, plan: Plan, state: RoundsState, x_obs: Array, theta: Array
@@ -102,8 +128,13 @@ class Truncated(RoundsMethod):
         """In a box, and in round 0; a highest-density region has no base."""
         del x_obs
         if self._boxed:
-            return box_distance(plan, box_at(state.region, state.index), theta)
-        return jnp.where(state.index == 0, prior_distance(plan, theta), 0.0)
+            box = box_at(state.region.boxes, state.index)
+            distance = box_distance(plan, box, theta)
+        else:
+            distance = prior_distance(plan, theta)
+        if not self._levelled:
+            return distance
+        return jnp.where(jnp.isneginf(state.region.level), distance, 0.0)
 
     def weights(self, plan: Plan, state: RoundsState, x_obs: Array) -> Array:
         """Weights that make the rows inside this round's region the prior there.
@@ -111,10 +142,18 @@ class Truncated(RoundsMethod):
         Of a box by the balance heuristic. Highest-density regions count as nested; they
         differ where the posterior has a mass of about epsilon.
         """
+        region = state.region
+        weights = jnp.ones(len(state.theta), jnp.float32)
         if self._boxed:
-            return balanced(state, state.region)
-        inside = plan.log_q(state.variables, state.z, x_obs) >= state.region
-        return inside.astype(jnp.float32)
+            masses = _log_masses(plan, state) if self._levelled else None
+            weights = balanced(state, region.boxes, masses)
+        if self._levelled:
+            score = _score(plan, state, state.z, x_obs)
+            own = jnp.where(state.round == state.index, score, jnp.inf)
+            # Rows of this round reach below the level where candidates were few.
+            inside = score >= jnp.minimum(region.level, own.min())
+            weights = jnp.where(inside, weights, 0.0)
+        return weights
 
     def loss(self, prior: AnyPrior, index: Array) -> Loss:
         """Plain maximum likelihood in every round."""
@@ -129,43 +168,65 @@ class Truncated(RoundsMethod):
         self, plan: Plan, state: RoundsState, fitted: Fitted, x_obs: Array
     ) -> Region:
         """Cut the prior to all but epsilon of the new posterior."""
+        last, prior = state.region, plan.estimator.prior
+        outside, boxes, level = jnp.zeros((), jnp.float32), None, None
         if self._boxed:
-            prior, index = plan.estimator.prior, state.index
-            box = box_at(state.region, index)
+            box = box_at(last.boxes, state.index)
             found = next_box(prior, box, fitted.theta, self.epsilon, self.margin)
-            boxes = with_box(state.region, index + 1, self._last(state, found.box))
-            return Region(boxes, found.pressed)
-        log_q = plan.log_q(fitted.variables, fitted.w, x_obs)
-        unseen = plan.mass_unseen(state, fitted, x_obs, self.epsilon)
-        return Region(jnp.quantile(log_q, self.epsilon), unseen)
+            more = state.index + 1 < self.num_rounds
+            kept = jax.tree.map(lambda a, b: jnp.where(more, a, b), found.box, box)
+            boxes, outside = with_box(last.boxes, state.index + 1, kept), found.pressed
+        if self._levelled:
+            level = jnp.quantile(fitted.log_q, self.epsilon)
+            if self._boxed:
+                level = jnp.where(fitted.waste() > MOST_WASTE, level, -jnp.inf)
+            score = _score(plan, state, prior.to_latent(fitted.theta), x_obs)
+            outside = jnp.maximum(outside, (score < last.level).mean())
+        return Region(Cut(boxes, level), outside)
 
-    def _last(self, state: RoundsState, box: Box) -> Box:
-        """The box of the next round; after the last round that of the last."""
-        more = state.index + 1 < self.num_rounds
-        old = box_at(state.region, state.index)
-        return Box(
-            jnp.where(more, box.low, old.low), jnp.where(more, box.high, old.high)
-        )
+
+def _score(plan: Plan, state: RoundsState, z: Array, x_obs: Array) -> Array:
+    """Log density of the last posterior in its latent; inf where it has no say."""
+    frozen = state.variables.frozen
+    w = plan.estimator.latent_of(frozen, z)
+    log_q = plan.log_q(state.variables, w, x_obs)
+    if frozen.box is None:
+        return log_q
+    return jnp.where(frozen.box.contains(z), log_q, jnp.inf)
+
+
+def _log_masses(plan: Plan, state: RoundsState) -> Array:
+    """Log of the prior's mass that each round drew from, `[R + 1]`.
+
+    By the first row of each round: its prior over its proposal.
+    """
+    first = jnp.arange(plan.method.num_rounds) * plan.method.num_simulations
+    log_prior = plan.estimator.prior.log_prob(state.theta[first])
+    masses = log_prior - state.log_proposal[first]
+    masses = jnp.where(state.round[first] < 0, 0.0, masses)
+    return jnp.concatenate([masses, jnp.zeros(1)])
 
 
 def _from_region(plan: Plan, key: Array, state: RoundsState, x_obs: Array) -> Proposal:
     """Prior draws inside the highest-density region of the last posterior.
 
-    Candidates come from the prior cut to a box around the region, and those inside it
-    are taken, in turn again if they are fewer than the rows asked for. (Candidates from
-    the posterior would need weights of up to 1e5 at the region's edge.)
+    Candidates come from the prior cut to the round's box, or to one around the region,
+    and those inside the region are taken. Where they are fewer than the rows asked for,
+    the region is widened to hold as many as that. (Candidates from the posterior would
+    need weights of up to 1e5 at the region's edge.)
     """
     count, prior = plan.method.num_simulations, plan.estimator.prior
-    box = _box_around(prior.to_latent(state.draws), state.index)
+    if state.region.boxes is None:
+        box = _box_around(prior.to_latent(state.draws), state.index)
+    else:
+        box = box_at(state.region.boxes, state.index)
     cut = CutPrior(prior, box)
-    w = cut.sample_latent(key, CANDIDATES * count)
-    theta = cut.from_latent(w)
-    log_q = plan.log_q(state.variables, prior.to_latent(theta), x_obs)
-    inside = log_q >= state.region
-    order = jnp.argsort(~inside, stable=True)
-    taken = jnp.clip(inside.sum(), 1, count)
-    theta = theta[order[jnp.arange(count) % taken]]
-    log_share = jnp.log(jnp.maximum(inside.mean(), 1.0 / len(inside)))
+    theta = cut.from_latent(cut.sample_latent(key, CANDIDATES * count))
+    score = _score(plan, state, prior.to_latent(theta), x_obs)
+    enough = jax.lax.top_k(score, count)[0][-1]
+    inside = score >= jnp.minimum(state.region.level, enough)
+    theta = theta[jnp.argsort(~inside, stable=True)[:count]]
+    log_share = jnp.log(inside.mean())
     return Proposal(theta, prior.log_prob(theta) - box.log_mass() - log_share)
 
 

@@ -88,6 +88,7 @@ class RoundsTrace:
         mass_outside: share of the posterior outside the last region, `[R]`.
         unsimulated: share of the posterior beyond all simulated parameters, `[R]`.
         sample_efficiency: effective share of the round's rows, `[R]`.
+        waste: nats by which the posterior is smaller than its Gaussian, `[R]`.
         distance: how far the posterior moved, in its sds, `[R]`.
         validation_loss: nats, `[R]`.
         mean: posterior mean, `[R, D]`.
@@ -102,6 +103,7 @@ class RoundsTrace:
     mass_outside: np.ndarray
     unsimulated: np.ndarray
     sample_efficiency: np.ndarray
+    waste: np.ndarray
     distance: np.ndarray
     validation_loss: np.ndarray
     mean: np.ndarray

@@ -37,6 +37,12 @@ METRICS: dict[str, Meaning] = {
         "Effective share of the round's simulations when weighted to the posterior "
         "after it; grows as proposals close in.",
     ),
+    "waste": Meaning(
+        "waste",
+        "By how many nats the posterior is smaller than the Gaussian around it: the "
+        "room that a box around it wastes; above 0.7 (two modes, a crescent) the "
+        "default region of the next round is the highest-density one.",
+    ),
     "round_distance": Meaning(
         "moved",
         "Largest distance (Wasserstein-1) of any parameter's marginal from the last "

@@ -16,6 +16,7 @@ COLUMNS = (
     "round_used",
     "mass_outside",
     "sample_efficiency",
+    "waste",
     "round_distance",
 )
 
@@ -58,6 +59,7 @@ def _table(title: str, trace: RoundsTrace) -> str:
         "mass outside",
         "never simulated",
         "efficiency",
+        "waste (nats)",
         "moved (sd)",
         "validation loss",
     ]
@@ -73,6 +75,7 @@ def _table(title: str, trace: RoundsTrace) -> str:
             percent(float(trace.mass_outside[i])),
             percent(float(trace.unsimulated[i])),
             percent(float(trace.sample_efficiency[i])),
+            number(float(trace.waste[i])),
             number(float(trace.distance[i])),
             number(float(trace.validation_loss[i])),
         ]

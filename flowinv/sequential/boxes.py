@@ -60,19 +60,25 @@ def with_box(boxes: Box, index: Array, box: Box) -> Box:
     return jax.tree.map(lambda edges, edge: edges.at[index].set(edge), boxes, box)
 
 
-def balanced(state: RoundsState, boxes: Box) -> Array:
+def balanced(state: RoundsState, boxes: Box, log_mass: Array | None = None) -> Array:
     """Weights of the rows inside this round's box, `[B]`, 1 at most; 0 outside.
 
     Prior over the density that all rounds so far have drawn from, up to a factor.
+
+    Args:
+        state: state of a lane.
+        boxes: of all rounds, `[R + 1, D]` per edge.
+        log_mass: log of the prior's mass that each round drew from, `[R + 1]`, where
+            that is less than its box.
     """
+    if log_mass is None:
+        log_mass = jax.vmap(Box.log_mass)(boxes)
     rounds = jnp.arange(len(boxes.low), dtype=jnp.int32)
     held = jax.vmap(lambda z: boxes.contains(z))(state.z)
     # A row at the rim of its own box may come back from theta outside of it.
     held |= state.round[:, None] == rounds
     held &= rounds <= state.index
-    log_mixture = jax.nn.logsumexp(
-        jnp.where(held, -jax.vmap(Box.log_mass)(boxes), -jnp.inf), -1
-    )
+    log_mixture = jax.nn.logsumexp(jnp.where(held, -log_mass, -jnp.inf), -1)
     inside = box_at(boxes, state.index).contains(state.z)
     least = jnp.where(inside, log_mixture, jnp.inf).min()
     return jnp.where(inside, jnp.exp(least - log_mixture), 0.0)

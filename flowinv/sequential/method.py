@@ -7,6 +7,7 @@ which method it holds. What it keeps between rounds is its own pytree, `state.re
 """
 
 import abc
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,7 +30,7 @@ __all__ = ["Fitted", "Plan", "Proposal", "Region", "RoundsMethod"]
 
 # Rounds are short: few rows, a placed start, a narrow problem.
 ROUND_TRAINING = TrainConfig(
-    batch_size=128,
+    batch_size=64,
     max_epochs=20,
     learning_rate=2e-3,
     warmup_steps=20,
@@ -60,11 +61,25 @@ class Fitted(NamedTuple):
         variables: its networks.
         w: draws in the networks' latent, `[K, D]`.
         theta: the same draws in the parameters' units, `[K, D]`.
+        log_q: their log density in the latent, `[K]`.
     """
 
     variables: Variables
     w: Array
     theta: Array
+    log_q: Array
+
+    def waste(self) -> Array:
+        """Nats by which the posterior is smaller than the Gaussian around it, `[]`.
+
+        Its negentropy: 0 for a Gaussian, log 2 for two equal ones far apart, more for
+        thin and curved ones. What a box around it simulates in vain grows with it.
+        """
+        dim = self.w.shape[-1]
+        covariance = jnp.cov(self.w.T).reshape(dim, dim)
+        log_det = jnp.linalg.slogdet(covariance)[1]
+        gaussian = 0.5 * (dim * (1.0 + math.log(2.0 * math.pi)) + log_det)
+        return gaussian + self.log_q.mean()
 
 
 class Region(NamedTuple):

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.models.estimator import Variables
 from flowinv.sequential.fitting import Prepared, Trained
 from flowinv.sequential.method import Fitted, Plan
 from flowinv.sequential.rows import filled
@@ -24,8 +23,13 @@ def finish(
     """Take the new networks over, choose the next region and sum the round up."""
     key, variables = plan.round_key(state, ANSWER), trained.variables
     w = plan.draws(key, variables, x_obs, NUM_DRAWS)
-    theta = plan.estimator.prior_of(variables.frozen).from_latent(w)
-    fitted = Fitted(variables, w, theta)
+    prior = plan.estimator.prior_of(variables.frozen)
+    theta = prior.from_latent(w)
+    rows, log_p = _rows(plan, state)
+    own, log_det = prior.to_latent_and_log_det(rows)
+    # Draws and rows at once: the compiled program holds the density once.
+    log_q = plan.log_q(variables, jnp.concatenate([w, own]), x_obs)
+    fitted = Fitted(variables, w, theta, log_q[:NUM_DRAWS])
     region, outside = plan.method.next_region(plan, state, fitted, x_obs)
     info = RoundInfo(
         round=state.index,
@@ -36,7 +40,8 @@ def finish(
         steps=trained.steps,
         mass_outside=outside,
         unsimulated=_unsimulated(state, theta),
-        sample_efficiency=_efficiency(plan, state, variables, x_obs),
+        sample_efficiency=_efficiency(log_q[NUM_DRAWS:] + log_det - log_p),
+        waste=fitted.waste(),
         distance=_distance(theta, state.draws),
         mean=theta.mean(0),
         sd=theta.std(0),
@@ -59,19 +64,19 @@ def finish(
     return jax.tree.map(freeze, new, state), info
 
 
-def _efficiency(
-    plan: Plan, state: RoundsState, variables: Variables, x_obs: Array
-) -> Array:
-    """Effective share of the round's rows as draws of the new posterior."""
+def _rows(plan: Plan, state: RoundsState) -> tuple[Array, Array]:
+    """Parameters of the round and their proposal's log density."""
     count = plan.method.num_simulations
-    theta, log_p = (
+    return tuple(
         jax.lax.dynamic_slice_in_dim(rows, state.index * count, count)
         for rows in (state.theta, state.log_proposal)
     )
-    prior = plan.estimator.prior_of(variables.frozen)
-    w, log_det = prior.to_latent_and_log_det(theta)
-    weight = jax.nn.softmax(plan.log_q(variables, w, x_obs) + log_det - log_p)
-    return 1.0 / (count * (weight**2).sum())
+
+
+def _efficiency(log_ratio: Array) -> Array:
+    """Effective share of rows with log posterior over proposal `log_ratio`."""
+    weight = jax.nn.softmax(log_ratio)
+    return 1.0 / (len(weight) * (weight**2).sum())
 
 
 def _unsimulated(state: RoundsState, theta: Array) -> Array:

@@ -114,7 +114,7 @@ def run_rounds(
     if not per_call:
         on_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
         per_call = 1 if on_cpu else len(observed)
-    estimator = _resolved(keys[0], estimator, simulator)
+    estimator = _resolved(estimator, simulator)
     plan = Plan(estimator, method)
     batched = min(per_call, len(observed)) > 1
     at_once, lanes = None, per_call if batched else os.cpu_count()
@@ -357,10 +357,14 @@ def _lane_keys(key: Array, num_lanes: int) -> Array:
     return key
 
 
-def _resolved(key: Array, estimator: Estimator, simulator: Any) -> Estimator:
-    """The estimator with `auto` scaling replaced by what prior rows ask for."""
+def _resolved(estimator: Estimator, simulator: Any) -> Estimator:
+    """The estimator with `auto` scaling replaced by what prior rows ask for.
+
+    The same rows whatever the lanes: a lane alone is scaled as among others.
+    """
     if estimator.input_scaling != "auto":
         return estimator
+    key = jax.random.key(0)
     theta = estimator.prior.sample(key, 200)
     if hasattr(simulator, "simulate"):
         at_once = rows_at_once(simulator, estimator.prior)

@@ -76,6 +76,8 @@ class RoundInfo(NamedTuple):
             parameter that was ever simulated.
         sample_efficiency: effective share of the round's draws when weighted to the
             new posterior, (sum w)^2 / (n sum w^2).
+        waste: nats by which the posterior is smaller than the Gaussian around it: the
+            room that a box around it wastes.
         distance: largest Wasserstein-1 distance of any parameter's marginal from the
             last round's, in sds of the new one.
         mean: posterior mean in the parameters' units, `[D]`.
@@ -94,6 +96,7 @@ class RoundInfo(NamedTuple):
     mass_outside: Array
     unsimulated: Array
     sample_efficiency: Array
+    waste: Array
     distance: Array
     mean: Array
     sd: Array
@@ -115,6 +118,7 @@ def empty_info(num_draws: int, dim: int, lanes: tuple[int, ...] = ()) -> RoundIn
         mass_outside=number,
         unsimulated=number,
         sample_efficiency=number,
+        waste=number,
         distance=number,
         mean=moments,
         sd=moments,

@@ -101,7 +101,7 @@ def test_a_users_scan_takes_the_place_of_the_observations(flowinv, tmp_path):
         (["--method=snpe"], ["method", "apt", "'snpe'"]),
         (["--num-rounds=0"], ["num_rounds", "at least 1"]),
         (["--num-simulations=50"], ["num_simulations", "at least 100"]),
-        (["--region=ball"], ["region", "box, hdr"]),
+        (["--region=ball"], ["region", "auto, box, hdr"]),
         (["--method=apt", "--num-atoms=1"], ["num_atoms", "at least 2"]),
         (["--method=apt", "--truncated-rounds=2"], ["truncated_rounds"]),
         (["--seeds=0"], ["seeds", "at least 1"]),

@@ -98,6 +98,7 @@ def make_trace(exact, num_rounds=6):
         unsimulated=0.001 * np.exp(-rounds),
         mass_outside=0.01 * np.exp(-rounds),
         sample_efficiency=0.05 - 0.04 * np.exp(-rounds),
+        waste=0.02 * rounds,
         distance=5.0 * np.exp(-rounds) + 0.1,
         validation_loss=2.0 - rounds / 10,
         mean=exact.mean(0) + off * exact.std(0),

@@ -81,7 +81,7 @@ def quick():
     return make
 
 
-METHODS = ("box", "hdr", "apt", "hybrid")
+METHODS = ("auto", "box", "hdr", "apt", "hybrid")
 
 
 # One method after the other: its programs are compiled once for all tests.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowinv.methods.truncated import Cut
 from flowinv.models.posterior import Posterior
 from flowinv.priors.cut import Box
 from flowinv.sequential.boxes import box_at
@@ -29,8 +30,11 @@ def later(estimator, quick):
         box = Box(jnp.asarray([0.0, -1.0]), jnp.asarray([0.6, -0.3]))
         variables = state.variables
         if variables.frozen.box is not None:
-            boxes = jax.tree.map(lambda e, b: e.at[1:].set(b), state.region, box)
-            state = state._replace(region=boxes)
+            region, named = state.region, name in ("auto", "box")
+            boxes = region.boxes if named else region
+            boxes = jax.tree.map(lambda e, b: e.at[1:].set(b), boxes, box)
+            region = region._replace(boxes=boxes) if named else boxes
+            state = state._replace(region=region)
             frozen = variables.frozen._replace(box=box)
             variables = dataclasses.replace(variables, frozen=frozen)
         # The affine head's last bias: one sd to the side, a third of the width.
@@ -60,8 +64,8 @@ def test_density_of_each_proposal(later, method):
         state = _with_level(plan, state)
     rows = propose(plan, state)
     assert rows.theta.shape == (300, 2)
-    if method == "box":
-        low, high = box_at(state.region, 1)
+    if method in ("auto", "box"):
+        low, high = box_at(state.region.boxes, 1)
         assert bool(((rows.theta > low) & (rows.theta < high)).all())
         from scipy import stats
 
@@ -82,7 +86,8 @@ def _with_level(plan, state):
     """The region of the posterior's upper 80 %."""
     z = plan.draws(jax.random.key(1), state.variables, X_OBS, 4_000)
     level = jnp.quantile(plan.log_q(state.variables, z, X_OBS), 0.2)
-    return state._replace(region=level)
+    # The prior is z: candidates lie around these draws.
+    return state._replace(region=Cut(None, level), draws=z)
 
 
 def test_highest_density_region_holds_prior_draws(later):
@@ -94,7 +99,7 @@ def test_highest_density_region_holds_prior_draws(later):
 
     plan, state = later("hdr")
     state = _with_level(plan, state)
-    level = state.region
+    level = state.region.level
     rows = propose(plan, state)
     log_q = plan.log_q(state.variables, rows.theta, X_OBS)  # theta is z: N(0, I) prior
     assert float((log_q >= level - 1e-4).mean()) == 1.0

@@ -1,0 +1,76 @@
+"""Whether x is like its simulations: false alarms, and what must be seen."""
+
+import numpy as np
+import pytest
+
+from flowinv.diagnostics.check import Answered, HeldOut, Inputs
+from flowinv.diagnostics.likeness import LIKENESS, likeness
+
+WAVES = np.sin(np.arange(40) * np.linspace(0.05, 0.3, 3)[:, None])
+
+
+def simulated(rng, count):
+    """Counts of 40 numbers along a curved sheet of three parameters."""
+    theta = rng.uniform(-1, 1, size=(count, 3))
+    return rng.poisson(100 * np.exp(0.5 * theta @ WAVES)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return simulated(np.random.default_rng(0), 1_000)
+
+
+def test_right_observations_are_called_off_once_in_a_hundred(rows):
+    """1,000 right ones: 10 expected, more than 20 once in 500."""
+    found = [likeness(x, rows) for x in simulated(np.random.default_rng(1), 1_000)]
+    p = np.array([one.p for one in found])
+    assert (p < 0.01).sum() <= 20
+    # Uniform: the mean of 1,000 is 0.5 to 0.009; four of it, and the rows' own scatter.
+    assert abs(p.mean() - 0.5) < 0.06
+    assert max(one.ratio for one in found) < 1.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x + 40.0,  # a background
+        lambda x: 3.0 * x,
+        lambda x: x[::-1],
+        lambda x: np.where(np.arange(40) == 7, 1_000.0, x),  # a hot pixel
+    ],
+)
+def test_what_was_never_simulated_is_seen(rows, wrong):
+    x = simulated(np.random.default_rng(2), 1)[0]
+    found = likeness(wrong(x), rows)
+    assert found.p < 0.01
+
+
+def test_the_verdict_names_what_is_unlike(rows):
+    theta = np.zeros((1_000, 1))
+    held_out = HeldOut(theta, theta[:, None], theta, theta[:, 0], theta, x=rows)
+    right, wrong = simulated(np.random.default_rng(3), 1)[0], 9.0 * rows[0]
+    answered = tuple(
+        Answered(label, theta, np.zeros((2, 1)), x=x)
+        for label, x in (("mine", right), ("other", wrong))
+    )
+    inputs = Inputs(("a",), (("0", "1"),), held_out, answered)
+    assert LIKENESS.needs(inputs)
+    (finding,) = LIKENESS.judge(LIKENESS.measure(inputs), inputs)
+    assert finding.status == "not trusted"
+    assert "other (" in finding.words
+    assert "mine" not in finding.words
+    fine = Inputs(("a",), (("0", "1"),), held_out, answered[:1])
+    assert LIKENESS.judge(LIKENESS.measure(fine), fine) == [None]
+
+
+def test_an_answer_in_rounds_is_compared_with_its_own_simulations(rows):
+    theta, x = np.zeros((5, 1)), rows[0]
+    own = Answered("x", theta, np.zeros((2, 1)), x=x, seen=rows + 500.0)
+    inputs = Inputs(("a",), (("0", "1"),), answered=(own,))
+    assert LIKENESS.judge(LIKENESS.measure(inputs), inputs)[0].status == "not trusted"
+
+
+def test_few_rows_say_nothing(rows):
+    assert likeness(rows[0], rows[:150]) is None
+    bad = np.where(np.arange(1_000)[:, None] < 900, np.nan, rows)
+    assert likeness(rows[0], bad) is None
