@@ -136,7 +136,7 @@ def _facts(run: Experiment, seconds: float) -> dict[str, str]:
         each = method.num_simulations
         simulations = f"{each:,} in each of {method.num_rounds} rounds"
     elif method.fresh:
-        drawn = method.train.num_steps * method.train.batch_size
+        drawn = method.train.num_steps * method.train.rows(fresh=True)
         simulations = f"fresh at every step ({drawn:,} per model)"
     else:
         simulations = method.num_simulations

@@ -62,7 +62,7 @@ class NPE:
         if not self.num_simulations.isdecimal():
             got = repr(self.num_simulations)
             fail("num_simulations", f"to be a whole number or {FRESH!r}", got)
-        total, batch = int(self.num_simulations), self.train.batch_size
+        total, batch = int(self.num_simulations), self.train.rows()
         check_positive("num_simulations", total)
         held = max(2, round(self.train.validation_share * total))
         if total - held < 2 * batch:

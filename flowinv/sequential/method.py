@@ -138,11 +138,11 @@ class RoundsMethod(abc.ABC):
         check_at_least("stop_when_converged", self.stop_when_converged, 0)
         check_at_least("lanes_per_call", self.lanes_per_call, 0)
         self.train.check()
-        if self.train.batch_size > self.num_simulations // 2:
+        if self.train.rows() > self.num_simulations // 2:
             fail(
                 "batch_size",
                 f"of at most half a round's {self.num_simulations} simulations",
-                self.train.batch_size,
+                self.train.rows(),
             )
 
     @abc.abstractmethod

@@ -14,6 +14,9 @@ DRIVERS = ("auto", "scan", "step")
 # Passes over a fixed set, and steps that few rows are given: chosen on the beam profile
 # with 10,000 and 100,000 simulations.
 LEAST_EPOCHS, LEAST_STEPS = 20, 1_500
+# With the running mean of the parameters, small batches and a rate of 2e-3 a few
+# thousand rows are learned better, and faster, than with 256, 1e-3 and no mean.
+FIXED_ROWS, FRESH_ROWS = 64, 256
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class TrainConfig:
     """Settings of one training run.
 
     Attributes:
-        batch_size: rows per step.
+        batch_size: rows per step; 0 takes 64 of a fixed set and 256 where every step
+            simulates anew.
         max_epochs: passes over a fixed set; 0 takes 20, or as many as make 1,500 steps.
             The schedule runs over all of them: a rate that falls to its end within few
             epochs overfits less than a high one that is stopped early. Not used with
@@ -46,10 +50,10 @@ class TrainConfig:
         checkpoint_seconds: least time between two checkpoints.
     """
 
-    batch_size: int = 256
+    batch_size: int = 0
     max_epochs: int = 0
     num_steps: int = 6_000
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     schedule: str = "cosine"
     warmup_steps: int = 100
     weight_decay: float = 1e-5
@@ -58,10 +62,14 @@ class TrainConfig:
     validation_share: float = 0.1
     num_validation: int = 4_096
     steps_per_epoch: int = 200
-    ema_decay: float = 0.0
+    ema_decay: float = 0.99
     num_members: int = 1
     driver: str = "auto"
     checkpoint_seconds: float = 5.0
+
+    def rows(self, fresh: bool = False) -> int:
+        """Rows of a step, of a fixed set or of fresh simulations."""
+        return self.batch_size or (FRESH_ROWS if fresh else FIXED_ROWS)
 
     def epochs(self, steps: int) -> int:
         """Epochs of `steps` steps that a fixed set is trained for at most."""
@@ -75,8 +83,9 @@ class TrainConfig:
         """
         for name in ("learning_rate", "clip_norm"):
             check_positive(name, getattr(self, name))
-        for name in ("batch_size", "num_steps", "steps_per_epoch"):
+        for name in ("num_steps", "steps_per_epoch"):
             check_at_least(name, getattr(self, name), 1)
+        check_at_least("batch_size", self.batch_size, 0)
         check_at_least("max_epochs", self.max_epochs, 0)
         for name in ("warmup_steps", "weight_decay", "patience", "checkpoint_seconds"):
             check_at_least(name, getattr(self, name), 0)

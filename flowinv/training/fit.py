@@ -104,7 +104,7 @@ def train(
     estimator = estimator.resolve(rows)
     ready = prepare(estimator, rows, num_validation)
     if isinstance(data, Dataset):
-        source = fixed_source(ready.training, config.batch_size)
+        source = fixed_source(ready.training, config.rows())
         max_epochs, patience = config.epochs(source.steps), config.patience
     else:
         source, max_epochs = _fresh(estimator, ready.frozen, data, config)
@@ -159,10 +159,10 @@ def _rows(
     total = int(np.asarray(data.valid).sum())
     num_validation = max(2, round(config.validation_share * total))
     count = total - num_validation
-    if count < 2 * config.batch_size:
+    if count < 2 * config.rows():
         fail(
             "number of training simulations",
-            f"of at least two batches of {config.batch_size}",
+            f"of at least two batches of {config.rows()}",
             f"{count} valid ones after {num_validation} for validation",
             "Simulate more or lower batch_size.",
         )
@@ -231,7 +231,8 @@ def _fresh(
     """Fresh rows in epochs of equal length: no more steps than were asked for."""
     max_epochs = -(-config.num_steps // config.steps_per_epoch)
     steps = config.num_steps // max_epochs
-    source = fresh_source(estimator, frozen, simulator, config.batch_size, steps)
+    rows = config.rows(fresh=True)
+    source = fresh_source(estimator, frozen, simulator, rows, steps)
     return source, max_epochs
 
 

@@ -26,8 +26,8 @@ BAD = [
     ({"seed": -1}, r"seed from 0 to 2\^32 - 1; got -1"),
     ({"seed": 2**32}, "seed from 0"),
     (
-        {"method": NPE(num_simulations="568")},
-        "two batches of 256 .*got 511 after 57 .*lower --batch",
+        {"method": NPE(num_simulations="140")},
+        "two batches of 64 .*got 126 after 14 .*lower --batch",
     ),
     (
         {"method": NPE(train=TrainConfig(learning_rate=-1.0))},

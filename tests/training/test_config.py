@@ -15,7 +15,7 @@ BAD = [
     ("learning_rate", float("nan"), "learning_rate above 0; got nan"),
     ("learning_rate", float("inf"), "learning_rate above 0; got inf"),
     ("clip_norm", 0.0, "clip_norm above 0"),
-    ("batch_size", 0, "batch_size of at least 1; got 0"),
+    ("batch_size", -1, "batch_size of at least 0; got -1"),
     ("max_epochs", -1, "max_epochs of at least 0"),
     ("num_steps", 0, "num_steps of at least 1"),
     ("steps_per_epoch", 0, "steps_per_epoch of at least 1"),

@@ -190,7 +190,12 @@ def test_progress_of_an_ensemble_is_finite_when_some_have_stopped(
     estimator, data, settings
 ):
     config = dataclasses.replace(
-        settings, num_members=3, patience=1, learning_rate=5e-2, max_epochs=40
+        settings,
+        num_members=3,
+        patience=1,
+        learning_rate=5e-2,
+        max_epochs=40,
+        ema_decay=0.0,
     )
     seen = []
     members = train(KEY, estimator, data, config, progress=seen.append)
