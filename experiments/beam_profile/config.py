@@ -26,7 +26,14 @@ SLIDES_EPOCHS = {"cinn": 30, "spline": 100}
 def slides(flow: str, num_simulations: int = 10_000) -> RunConfig:
     """The slides' settings for one flow."""
     check_known("flow", flow, SLIDES_EPOCHS)
-    train = TrainConfig(max_epochs=SLIDES_EPOCHS[flow], schedule="constant", patience=0)
+    train = TrainConfig(
+        batch_size=256,
+        learning_rate=1e-3,
+        schedule="constant",
+        max_epochs=SLIDES_EPOCHS[flow],
+        patience=0,
+        ema_decay=0.0,
+    )
     return RunConfig(
         task="beam_profile:prior=slides",
         method=NPE(str(num_simulations), train),

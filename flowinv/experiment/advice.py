@@ -2,7 +2,10 @@
 
 import shlex
 
-from flowinv.diagnostics.check import STATUSES
+from flowinv.diagnostics import likeness, predictive
+from flowinv.diagnostics.check import STATUSES, of_label
+from flowinv.diagnostics.likeness import LIKENESS
+from flowinv.diagnostics.predictive import PREDICTIVE
 from flowinv.experiment.experiment import Experiment
 from flowinv.report.content import ModelResult, Step
 
@@ -18,6 +21,13 @@ def next_steps(run: Experiment, best: ModelResult) -> tuple[Step, ...]:
     if worst in ("caution", "not trusted"):
         word = "Do not report" if worst == "not trusted" else "Report with care"
         steps.append(Step(f"{word} {bad}: the reasons are below. {_more(run)}"))
+    if strange := _strange(best):
+        steps.append(
+            Step(
+                f"First compare {', '.join(strange)} with what the simulator gives: "
+                "it looks like none of that, and more simulations do not mend it."
+            )
+        )
     if any("Presses on" in verdict.words for verdict in verdicts):
         steps.append(Step("The prior cuts an answer: see the verdicts below."))
     folder = shlex.quote(str(run.folder))
@@ -30,6 +40,19 @@ def next_steps(run: Experiment, best: ModelResult) -> tuple[Step, ...]:
         command = f"flowinv run --task {task} --method {name} --x scan.csv"
         steps.append(Step("The next scan needs rounds of its own:", command))
     return tuple(steps)
+
+
+def _strange(best: ModelResult) -> list[str]:
+    """Observations that no simulation is like."""
+    found = []
+    for label in best.answers:
+        own: dict = {}
+        for check in (PREDICTIVE, LIKENESS):
+            own |= of_label(best.results.numbers.get(check.name, {}), label)
+        odd = own.get("predictive_p", 1.0) < predictive.P_LIMIT
+        if odd or own.get("likeness_p", 1.0) < likeness.P_LIMIT:
+            found.append(label)
+    return found
 
 
 def _more(run: Experiment) -> str:
