@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -130,6 +131,8 @@ def _run_defaults(
     settings = default or RunConfig()
     if file is not None:
         settings = RunConfig.read(file)
+    # One or several: both words are meant.
+    rest = [re.sub(r"^--observation(?=$|=)", "--observations", word) for word in rest]
     method, rest = _take(rest, "--method")
     if method is not None and not isinstance(settings.method, method_class(method)):
         own = method_class(method)()

@@ -140,6 +140,9 @@ MISTAKES = {
             prior=fi.priors.uniform([0, 0], [1, 1])
         ),
         "few rows": lambda: train(rows=jax.tree.map(lambda v: v[:20], data())),
+        "rows of rounds": lambda: train(
+            rows=data()._replace(round=jnp.arange(len(data().theta)) // 20)
+        ),
         "a summary of one number": lambda: train(summary=constant),
         "a summary that fails": lambda: train(summary=crash),
         "a summary no file can describe": lambda: train(summary=Plain()),

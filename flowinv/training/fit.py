@@ -99,7 +99,7 @@ def train(
     """
     key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
-    data = _admitted(estimator, data)
+    data = _admitted(estimator, data, loss)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     ready = prepare(estimator, rows, num_validation)
@@ -132,11 +132,18 @@ def train(
     return Fit(estimator, best, history, state, message)
 
 
-def _admitted(estimator: Estimator, data: Dataset | Simulator) -> Dataset | Simulator:
-    """Data that fits the estimator, checked."""
+def _admitted(
+    estimator: Estimator, data: Dataset | Simulator, loss: Loss
+) -> Dataset | Simulator:
+    """Data that fits the estimator and the loss, checked."""
     admit_parts(estimator)
     if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
         data = admit_dataset(data, estimator.prior)
+        later = int((np.asarray(data.round) != 0).sum())
+        if later and loss is npe_loss:
+            remedy = "Take flowinv.run_rounds, or the rows of round 0."
+            got = f"{later} of later rounds, whose proposals would bend the answer"
+            fail("data", "to hold rows of the prior (round 0)", got, remedy)
         x_shape = data.x.shape[1:]
     else:
         x_shape = admit_simulator(data, estimator.prior)

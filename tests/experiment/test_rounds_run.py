@@ -106,6 +106,8 @@ def test_a_users_scan_takes_the_place_of_the_observations(flowinv, tmp_path):
         (["--method=apt", "--truncated-rounds=2"], ["truncated_rounds"]),
         (["--seeds=0"], ["seeds", "at least 1"]),
         (["--observations="], ["observations", "to name one"]),
+        (["--observation=11"], ["observations from 1 to 10; got 11"]),
+        (["--observation", "11"], ["observations from 1 to 10; got 11"]),
     ],
 )
 def test_bad_flags_answer_before_any_work(flowinv, refused, tmp_path, flags, words):

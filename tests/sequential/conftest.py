@@ -70,7 +70,9 @@ def quick():
     """All methods, three rounds of 300 with ten steps: one program each."""
 
     def make(name, **fields):
+        # One lane a call, on an accelerator too.
         few = {"num_rounds": 3, "num_simulations": 300, "last_training": 2}
+        few["lanes_per_call"] = 1
         fields = {**few, "train": QUICK, **fields}
         if name == "hybrid":
             return APT(truncated_rounds=1, **fields)
