@@ -7,7 +7,7 @@ device   CPU, GPU or TPU, unchanged
 time     2 cores: fresh 4 to 6 minutes a flow, 100,000 2 to 4, 10,000 half a minute;
          20 s to score an observation
 score    mean forest C2ST, cINN / spline: fresh, 20,000 steps 0.51 / 0.51; 10,000
-         simulations 0.60 / 0.60; 100,000 0.52 / 0.53
+         simulations 0.57 / 0.58; 100,000 0.52 / 0.53
 """
 
 from config import npe
