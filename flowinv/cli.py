@@ -1,9 +1,9 @@
 """The command line: parse, dispatch, exit codes 0, 2 (bad input), 130 and 143."""
 
-import contextlib
 import dataclasses
+import difflib
 import functools
-import io
+import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+import tyro._errors as tyro_errors  # the reasons as data; hence tyro < 1.1
 
 from flowinv.checks import InputError, check_known, fail
 from flowinv.commands import COMMANDS, run_command
@@ -85,30 +86,56 @@ def experiment(default: RunConfig | Callable[[str], RunConfig], word: str = "") 
 
 
 def _called(command: Callable[..., int], name: str, arguments: list[str]) -> int:
-    """Parse by tyro; what it draws in a box about a bad flag becomes one line."""
+    """Parse by tyro and call; what it would draw in a box becomes one line."""
 
     @functools.wraps(command)
     def later(*values: Any, **flags: Any) -> Callable[[], int]:
         return functools.partial(command, *values, **flags)
 
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            parsed = tyro.cli(later, args=arguments, prog=name, config=_FLAT)
-    except SystemExit as end:
-        if not end.code:
-            raise
-        drawn = [line.strip("│ ") for line in said.getvalue().splitlines()[1:-1]]
-        # Rules between paragraphs are drawn in ASCII where the terminal knows no other.
-        rules = [set(line) <= {"─"} or set(line) == {"-"} for line in drawn]
-        pairs = zip(drawn, rules, strict=True)
-        text = " ".join("|" if is_rule else line for line, is_rule in pairs)
-        parts = [part.strip() for part in text.split("|")]
-        hidden = ("For full", "Argument help")
-        kept = [part for part in parts if part and not part.startswith(hidden)]
-        tail = f"Try: {name} --help"
-        raise InputError(". ".join([*kept, tail])) from None
+    def refuse(event: tyro_errors.ParseErrorEvent) -> None:
+        raise InputError(f"{_reason(event, command)} Try: {name} --help") from None
+
+    with tyro_errors.on_parse_error(refuse):
+        parsed = tyro.cli(later, args=arguments, prog=name, config=_FLAT)
     return parsed()
+
+
+def _reason(event: tyro_errors.ParseErrorEvent, command: Callable[..., int]) -> str:
+    """Why tyro refuses the arguments, in a sentence."""
+    match event:
+        case tyro_errors.UnrecognizedArgs(tokens=[first, *_]):
+            flag = first.split("=")[0]
+            near = difflib.get_close_matches(flag, _flags(inspect.signature(command)))
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            return f"Expected a flag of this command; got {flag!r}.{meant}"
+        case tyro_errors.MissingArgs(missing_arguments=missing):
+            names = (argument.arg.display_name() for argument in missing)
+            return f"Expected {' and '.join(names)}; got none."
+        case tyro_errors.BadValue(argument=argument):
+            return f"Expected {argument.display_name()} with a value; got none."
+        case tyro_errors.InvalidChoice(argument=argument, value=value, choices=known):
+            what = argument.display_name()
+            return f"Expected {what} to be one of {', '.join(known)}; got {value!r}."
+        case tyro_errors.InstantiationFailure(message=message, argument=argument):
+            what = "other arguments"
+            if argument is not None:
+                what = f"{argument.display_name()} {argument.lowered.metavar}"
+            return f"Expected {what}; {message.rstrip('.')}."
+    return f"Expected other arguments ({type(event).__name__})."
+
+
+def _flags(signature: inspect.Signature) -> list[str]:
+    """Flags of a command: names of its parameters, and of all fields within them."""
+    found, waiting = [], [(p.name, p.default) for p in signature.parameters.values()]
+    while waiting:
+        name, value = waiting.pop()
+        if dataclasses.is_dataclass(value):
+            fields = dataclasses.fields(value)
+            waiting += [(f.name, getattr(value, f.name)) for f in fields]
+            continue
+        flag = name.replace("_", "-")
+        found += [f"--{flag}", f"--no-{flag}"] if value is True else [f"--{flag}"]
+    return found
 
 
 def _run_defaults(

@@ -117,3 +117,13 @@ def refused():
             assert word in err[0]
 
     return check
+
+
+@pytest.fixture(scope="session")
+def timeless():
+    """Metrics without what a clock measured."""
+
+    def without(metrics):
+        return {k: v for k, v in metrics.items() if not k.endswith("seconds")}
+
+    return without

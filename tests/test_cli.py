@@ -36,8 +36,8 @@ BAD_RUNS = [
     (["--flow=splin"], ["flow", "'splin'", "Did you mean 'spline'"]),
     (["--learning-rate=0"], ["learning_rate above 0; got 0"]),
     (["--learning-rate=-0.1"], ["learning_rate above 0; got -0.1"]),
-    (["--learning-rate=fast"], ["--learning-rate", "'fast'"]),
-    (["--learnin-rate=1"], ["--learnin-rate", "Perhaps you meant", "--learning-rate"]),
+    (["--learning-rate=fast"], ["--learning-rate FLOAT", "'fast'"]),
+    (["--learnin-rate=1"], ["--learnin-rate", "Did you mean --learning-rate?"]),
     (
         ["--num-simulations=100"],
         ["two batches of 64", "got 90 after 10", "--batch-size"],
@@ -51,7 +51,9 @@ BAD_RUNS = [
     (["--x=/no/where.csv"], ["scan file to exist; got /no/where.csv"]),
     (["--classifiers=tree"], ["classifier to be one of forest, mlp; got 'tree'"]),
     (["--seed=-1"], ["seed from 0"]),
-    (["extra"], ["Unrecognized options: extra", "flowinv run --help"]),
+    (["extra"], ["flag of this command", "'extra'", "flowinv run --help"]),
+    (["--num-heldout=1.5"], ["--num-heldout INT", "'1.5'"]),
+    (["--task"], ["--task with a value; got none"]),
 ]
 
 

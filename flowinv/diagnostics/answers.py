@@ -31,9 +31,15 @@ def _measure(inputs: Inputs) -> Numbers:
 
 
 def summary(draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Quantiles by name and `sd` of draws `[n, D]`, `[D]` each."""
+    """Quantiles by name and `sd` of draws `[n, D]`, `[D]` each.
+
+    In float64: float32 sums of draws that are narrow beside their mean are rounding.
+    """
     ends = np.quantile(draws, list(QUANTILES.values()), axis=0)
-    return {**dict(zip(QUANTILES, ends, strict=True)), "sd": draws.std(0)}
+    return {
+        **dict(zip(QUANTILES, ends, strict=True)),
+        "sd": draws.std(0, dtype=np.float64),
+    }
 
 
 ANSWERS = Check(

@@ -61,7 +61,7 @@ class HeldOut:
         log_q_true: log density of the true parameters, `[S]`.
         ranks: ranks of the truth among the draws, ties broken at random, `[S, D]`.
         mode: points of highest density, `[S, D]`, or None.
-        x: the simulations, `[S, *x_shape]`, or None.
+        x: the first of the simulations, 1,000 at most, `[m, *x_shape]`, or None.
     """
 
     theta: np.ndarray
@@ -79,13 +79,14 @@ class HeldOut:
 
     def estimates(self) -> dict[str, np.ndarray]:
         """Point estimates by name, `[S, D]` each."""
-        found = {"mean": self.draws.mean(1), "median": np.median(self.draws, 1)}
+        mean = self.draws.mean(1, dtype=np.float64)
+        found = {"mean": mean, "median": np.median(self.draws, 1)}
         return found if self.mode is None else {**found, "MAP": self.mode}
 
     def errors_in_sds(self) -> np.ndarray:
         """(mean - truth) / sd of every posterior, `[S, D]`."""
-        sd = np.maximum(self.draws.std(1), 1e-30)
-        return (self.draws.mean(1) - self.theta) / sd
+        sd = np.maximum(self.draws.std(1, dtype=np.float64), 1e-30)
+        return (self.draws.mean(1, dtype=np.float64) - self.theta) / sd
 
 
 class LastRound(NamedTuple):
@@ -174,6 +175,31 @@ def of_answers(
     return numbers
 
 
+class Below(NamedTuple):
+    """An answer that a limit calls off, and its numbers."""
+
+    label: str
+    numbers: Numbers
+
+
+def below(numbers: Numbers, inputs: Inputs, what: str, limit: float) -> list[Below]:
+    """Answers whose number `what` is below `limit`, with all their numbers."""
+    every = ((a.label, of_label(numbers, a.label)) for a in inputs.answered)
+    return [Below(label, own) for label, own in every if own and own[what] < limit]
+
+
+def finite_rows(simulated: np.ndarray, least: int) -> np.ndarray | None:
+    """Finite rows of simulations, flat, in float64; None for fewer than `least`."""
+    rows = np.asarray(simulated, np.float64).reshape(len(simulated), -1)
+    rows = rows[np.isfinite(rows).all(-1)]
+    return None if len(rows) < least else rows
+
+
+def least_spread(rows: np.ndarray) -> np.ndarray:
+    """Rounding of each column: a number that hardly varies is known to that."""
+    return 1e-6 * np.abs(rows).max(0) + 1e-30
+
+
 def said_of_all(inputs: Inputs, finding: Finding | None) -> list[Finding | None]:
     """The same finding, or None, for every parameter."""
     return [finding] * len(inputs.names)
@@ -188,7 +214,7 @@ class Check(NamedTuple):
         limit: what is judged by which limit, in words.
         meaning: what to make of it, one sentence.
         needs: whether the inputs hold what it needs.
-        measure: inputs to numbers.
+        measure: inputs to numbers; none where what is there is too little.
         judge: numbers and inputs to one `Finding` (or None) for each parameter;
             None where numbers speak for themselves.
     """

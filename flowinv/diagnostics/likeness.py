@@ -18,8 +18,10 @@ from flowinv.diagnostics.check import (
     Finding,
     Inputs,
     Numbers,
+    below,
+    finite_rows,
+    least_spread,
     of_answers,
-    of_label,
     said_of_all,
 )
 
@@ -56,12 +58,11 @@ def likeness(x: np.ndarray, simulated: np.ndarray) -> Likeness | None:
     """
     from scipy.spatial.distance import cdist
 
-    rows = np.asarray(simulated, np.float64).reshape(len(simulated), -1)
-    rows = rows[np.isfinite(rows).all(-1)][:MOST_ROWS]
-    if len(rows) < LEAST_ROWS:
+    rows = finite_rows(simulated, LEAST_ROWS)
+    if rows is None:
         return None
-    # A number that hardly varies is known to its rounding.
-    scale = np.maximum(rows.std(0), 1e-6 * np.abs(rows).max(0) + 1e-30)
+    rows = rows[:MOST_ROWS]
+    scale = np.maximum(rows.std(0), least_spread(rows))
     rows, own = rows / scale, np.asarray(x, np.float64).reshape(1, -1) / scale
     between = cdist(rows, rows)
     np.fill_diagonal(between, np.inf)
@@ -70,31 +71,34 @@ def likeness(x: np.ndarray, simulated: np.ndarray) -> Likeness | None:
     return Likeness(float(share), float(distance / max(nearest.max(), 1e-30)))
 
 
-def _found(inputs: Inputs, answered: Answered) -> Likeness | None:
+def _seen(inputs: Inputs, answered: Answered) -> np.ndarray | None:
+    """Simulations to compare with an answer's x; None where one is not there."""
     held_out = None if inputs.held_out is None else inputs.held_out.x
     seen = held_out if answered.seen is None else answered.seen
-    if answered.x is None or seen is None:
-        return None
-    return likeness(answered.x, seen)
+    return None if answered.x is None else seen
 
 
 def _measure(inputs: Inputs) -> Numbers:
-    return of_answers(inputs, lambda answered: _found(inputs, answered), "likeness")
+    def found(answered: Answered) -> Likeness | None:
+        seen = _seen(inputs, answered)
+        return None if seen is None else likeness(answered.x, seen)
+
+    return of_answers(inputs, found, "likeness")
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    bad, far = [], False
-    for answered in inputs.answered:
-        own = of_label(numbers, answered.label)
-        if own and own["likeness_p"] < P_LIMIT:
-            far |= own["likeness_ratio"] > FAR
-            bad.append(f"{answered.label} ({own['likeness_ratio']:.2g} times as far)")
+    off = [
+        (label, own["likeness_ratio"])
+        for label, own in below(numbers, inputs, "likeness_p", P_LIMIT)
+    ]
+    bad = ", ".join(f"{label} ({ratio:.2g} times as far)" for label, ratio in off)
     words = (
-        f"Further from every simulation than these are from each other: "
-        f"{', '.join(bad)}. The answer is a guess beyond what was learned."
+        f"Further from every simulation than these are from each other: {bad}. "
+        "The answer is a guess beyond what was learned."
     )
+    far = any(ratio > FAR for _, ratio in off)
     status = "not trusted" if far else "caution"
-    return said_of_all(inputs, Finding(status, words) if bad else None)
+    return said_of_all(inputs, Finding(status, words) if off else None)
 
 
 LIKENESS = Check(
@@ -102,7 +106,7 @@ LIKENESS = Check(
     asks="Does x look like anything that was simulated?",
     limit="one simulation of 100 as far from its nearest neighbour",
     meaning="Where it does not, no simulation says what parameters such an x has.",
-    needs=lambda inputs: any(_found(inputs, a) is not None for a in inputs.answered),
+    needs=lambda inputs: any(_seen(inputs, a) is not None for a in inputs.answered),
     measure=_measure,
     judge=_judge,
 )

@@ -19,8 +19,10 @@ from flowinv.diagnostics.check import (
     Finding,
     Inputs,
     Numbers,
+    below,
+    finite_rows,
+    least_spread,
     of_answers,
-    of_label,
     said_of_all,
 )
 
@@ -58,15 +60,12 @@ def predictive_check(x: np.ndarray, simulated: np.ndarray) -> Predictive | None:
     Returns:
         None for fewer than 20 rows.
     """
-    rows = np.asarray(simulated, np.float64).reshape(len(simulated), -1)
-    rows = rows[np.isfinite(rows).all(-1)]
-    m = len(rows)
-    if m < LEAST_ROWS:
+    rows = finite_rows(simulated, LEAST_ROWS)
+    if rows is None:
         return None
-    values = np.asarray(x, np.float64).reshape(-1)
+    m, values = len(rows), np.asarray(x, np.float64).reshape(-1)
     mean, variance = rows.mean(0), rows.var(0, ddof=1)
-    # A number that hardly varies is known to its rounding.
-    floor = (1e-6 * np.abs(rows).max(0) + 1e-30) ** 2
+    floor = least_spread(rows) ** 2
     off = (values - mean) / np.sqrt(np.maximum(variance, floor))
     # Mean and variance of all rows but one, in closed form.
     squares = (rows - mean) ** 2
@@ -83,30 +82,31 @@ def predictive_check(x: np.ndarray, simulated: np.ndarray) -> Predictive | None:
     )
 
 
-def _found(answered: Answered) -> Predictive | None:
-    if answered.x is None or answered.predictive is None:
-        return None
-    return predictive_check(answered.x, answered.predictive)
+def _has_both(answered: Answered) -> bool:
+    return answered.x is not None and answered.predictive is not None
 
 
 def _measure(inputs: Inputs) -> Numbers:
-    return of_answers(inputs, _found, "predictive")
+    def found(answered: Answered) -> Predictive | None:
+        if not _has_both(answered):
+            return None
+        return predictive_check(answered.x, answered.predictive)
+
+    return of_answers(inputs, found, "predictive")
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    bad, far = [], False
-    for answered in inputs.answered:
-        own = of_label(numbers, answered.label)
-        if own and own["predictive_p"] < P_LIMIT:
-            far |= own["predictive_distance"] > FAR
-            bad.append(
-                f"{answered.label} (p {own['predictive_p']:.3f}, furthest out number "
-                f"{int(own['predictive_worst']) + 1} of x, by "
-                f"{own['predictive_worst_sds']:.1f} sd)"
-            )
-    words = f"The answer does not explain {', '.join(bad)}: no such x was simulated."
+    off = below(numbers, inputs, "predictive_p", P_LIMIT)
+    bad = ", ".join(
+        f"{label} (p {own['predictive_p']:.3f}, furthest out number "
+        f"{int(own['predictive_worst']) + 1} of x, by "
+        f"{own['predictive_worst_sds']:.1f} sd)"
+        for label, own in off
+    )
+    words = f"The answer does not explain {bad}: no such x was simulated."
+    far = any(own["predictive_distance"] > FAR for _, own in off)
     status = "not trusted" if far else "caution"
-    return said_of_all(inputs, Finding(status, words) if bad else None)
+    return said_of_all(inputs, Finding(status, words) if off else None)
 
 
 PREDICTIVE = Check(
@@ -114,7 +114,7 @@ PREDICTIVE = Check(
     asks="Could the answer have produced this x?",
     limit="no simulation of 100 further out than x",
     meaning="Where it could not, the model does not describe x, or the answer is off.",
-    needs=lambda inputs: any(_found(a) is not None for a in inputs.answered),
+    needs=lambda inputs: any(map(_has_both, inputs.answered)),
     measure=_measure,
     judge=_judge,
 )

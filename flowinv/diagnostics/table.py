@@ -42,8 +42,9 @@ def run_checks(inputs: Inputs, checks: tuple[Check, ...] = CHECKS) -> Results:
     """
     numbers, findings = {}, []
     for check in checks:
-        if check.needs(inputs):
-            numbers[check.name] = dict(check.measure(inputs))
+        found = dict(check.measure(inputs)) if check.needs(inputs) else {}
+        if found:
+            numbers[check.name] = found
             if check.judge is not None:
                 findings.append(check.judge(numbers[check.name], inputs))
     verdicts = [

@@ -42,6 +42,7 @@ class _Trained(NamedTuple):
     history: dict[str, np.ndarray]
     facts: dict[str, str]
     validation_loss: float
+    seconds: float = 0.0
 
 
 def infer_amortised(
@@ -89,6 +90,7 @@ def _measured(
         answers=answers,
         facts=trained.facts,
         validation_loss=trained.validation_loss,
+        seconds=trained.seconds,
         results=results,
     )
 
@@ -151,9 +153,11 @@ def _trained(
     ]
     write_bytes(folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
     loss = float(np.mean(fit.state.best_loss))
-    facts = _facts(fit, loss, time.monotonic() - began)
-    write_json(done, {"facts": facts, "validation_loss": loss})
-    return _Trained(fit.posterior, history, facts, loss)
+    seconds = time.monotonic() - began
+    said = {"facts": _facts(fit, loss, seconds), "validation_loss": loss}
+    said["seconds"] = seconds
+    write_json(done, said)
+    return _Trained(fit.posterior, history, **said)
 
 
 def _mean_history(fit: Fit) -> dict[str, np.ndarray]:

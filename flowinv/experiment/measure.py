@@ -21,6 +21,7 @@ from flowinv.diagnostics.check import (
     LastRound,
     Results,
 )
+from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.files import settled
 from flowinv.identity import by_content
@@ -166,7 +167,8 @@ def held_out(
     if config.point_estimates:
         mode = np.asarray(posterior.map(keys[_MAP], x))
     draws = np.asarray(draws)
-    return HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode, x)
+    seen = x[:MOST_ROWS]
+    return HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode, seen)
 
 
 def sample(
@@ -299,6 +301,8 @@ def _predictor(simulator: Simulator, at_once: int) -> Any:
 def flat_metrics(name: str, model: ModelResult) -> dict[str, Any]:
     """Every number and verdict of a model as one flat entry, for `metrics.json`."""
     flat = {f"{name}/{what}": value for what, value in model.results.flat().items()}
+    if model.seconds:
+        flat[f"{name}/training_seconds"] = round(model.seconds, 1)
     for label, trace in model.rounds.items():
         where = label.replace(" ", "_")
         for field in dataclasses.fields(trace):

@@ -160,6 +160,7 @@ def _result(
         facts=facts,
         rounds=rounds,
         validation_loss=loss,
+        seconds=seconds,
         results=results,
     )
 

@@ -79,10 +79,10 @@ class APT(RoundsMethod):
                 fail("num_atoms", "to be a number or 'all'", repr(self.num_atoms))
         else:
             check_at_least("num_atoms", self.num_atoms, 2)
-            if self.num_atoms > self.train.rows():
+            if self.num_atoms > self.batch_rows:
                 fail(
                     "num_atoms",
-                    f"of at most the batch's {self.train.rows()} rows",
+                    f"of at most the batch's {self.batch_rows} rows",
                     self.num_atoms,
                 )
         if not 0 <= self.truncated_rounds < self.num_rounds:

@@ -69,7 +69,7 @@ class Truncated(RoundsMethod):
             that to the highest-density region where the posterior is curved or has
             several modes, so that a box would be mostly empty.
         epsilon: posterior mass that a region may leave out.
-        margin: a box is widened on each side by this share of its width.
+        margin: a region is widened on each side by this share of its width.
     """
 
     region: str = "auto"
@@ -164,6 +164,16 @@ class Truncated(RoundsMethod):
         """Never: a new region has a new latent, or a new problem."""
         del index
 
+    def _level(self, log_q: Array) -> Array:
+        """Log density below which a region ends, from draws' `log_q` `[K]`, `[]`.
+
+        Around a normal it is a ball; its width grows by the margin on each side, and
+        depths go with the width squared. A mode that a rough posterior has put a little
+        beside its place would be cut away otherwise, and never come back.
+        """
+        top, level = log_q.max(), jnp.quantile(log_q, self.epsilon)
+        return top - (1.0 + 2.0 * self.margin) ** 2 * (top - level)
+
     def next_region(
         self, plan: Plan, state: RoundsState, fitted: Fitted, x_obs: Array
     ) -> Region:
@@ -177,7 +187,7 @@ class Truncated(RoundsMethod):
             kept = jax.tree.map(lambda a, b: jnp.where(more, a, b), found.box, box)
             boxes, outside = with_box(last.boxes, state.index + 1, kept), found.pressed
         if self._levelled:
-            level = jnp.quantile(fitted.log_q, self.epsilon)
+            level = self._level(fitted.log_q)
             if self._boxed:
                 level = jnp.where(fitted.waste() > MOST_WASTE, level, -jnp.inf)
             score = _score(plan, state, prior.to_latent(fitted.theta), x_obs)

@@ -125,6 +125,8 @@ class ModelResult:
         rounds: observation label to the rounds that inferred it.
         validation_loss: best, nats; the smallest makes the best model,
             and infinity none.
+        seconds: of training, or of the rounds of all observations, compilation
+            included; 0 where it is not known.
         results: numbers of all checks, and a verdict for each parameter.
     """
 
@@ -135,6 +137,7 @@ class ModelResult:
     facts: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, RoundsTrace] = field(default_factory=dict)
     validation_loss: float = math.inf
+    seconds: float = 0.0
     results: Results = field(default_factory=Results)
 
     def numbers(self, check: str, label: str) -> Numbers:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from flowinv.priors.cut import WHOLE, Box, CutPrior, whole_box
@@ -23,8 +22,9 @@ __all__ = ["NextBox", "balanced", "box_at", "next_box", "start_boxes", "with_box
 # any mass; and the share of draws there from which a face counts as pressed. Of a
 # normal cut at 3 sd 0.06 % lie in the last 2 % of the box, at 4 sd 0.001 %.
 RIM, PRESSED = 0.02, 1e-3
-# A face that cuts moves out by so many half widths of the box.
-GROWTH = 1.0
+# A face that cuts moves out by so many sds of the draws: three are missing where a
+# normal is cut at 1 sd, and a box that is filled evenly grows by its own width.
+GROWTH = 4.0
 # In half widths: a posterior of less is taken to be this wide.
 LEAST_WIDTH = 1e-3
 # Edges beyond so many prior sds stand for the prior's own.
@@ -90,7 +90,7 @@ def next_box(
     """Return a box around draws of the last posterior.
 
     Faces move inwards to the epsilon quantiles and a margin. A face that the posterior
-    presses against cut mass: it moves out by half the box's width.
+    presses against cut mass: it moves out by four sds of the draws.
 
     Args:
         prior: the whole prior.
@@ -105,13 +105,14 @@ def next_box(
     low, high = jnp.quantile(
         scaled, jnp.asarray([tail, 1.0 - tail], scaled.dtype), axis=0
     )
+    sd = scaled.std(0)
     pad = margin * jnp.maximum(high - low, LEAST_WIDTH)
     # The prior's own faces are no cuts.
     rim_low = jnp.where(box.low > -WHOLE, (scaled < 2.0 * RIM - 1.0).mean(0), 0.0)
     rim_high = jnp.where(box.high < WHOLE, (scaled > 1.0 - 2.0 * RIM).mean(0), 0.0)
-    new_low = _moved(prior, cut, _Faces(box.low, low - pad, rim_low))
+    new_low = _moved(prior, cut, _Faces(box.low, low - pad, rim_low, sd))
     # The upper faces are lower ones, seen from the other side.
-    upper = _Faces(-box.high, -(high + pad), rim_high)
+    upper = _Faces(-box.high, -(high + pad), rim_high, sd)
     new_high = -_moved(prior, cut, upper, flip=True)
     return NextBox(Box(new_low, new_high), jnp.maximum(rim_low, rim_high).max())
 
@@ -123,11 +124,13 @@ class _Faces(NamedTuple):
         old: where they are, in z, `[D]`.
         wanted: where they want to be, scaled to (-1, 1) between the old ones, `[D]`.
         rim: share of the draws pressed against them, `[D]`.
+        sd: of the draws, scaled alike, `[D]`.
     """
 
     old: Array
     wanted: Array
     rim: Array
+    sd: Array
 
 
 def _moved(prior: Prior, cut: CutPrior, faces: _Faces, flip: bool = False) -> Array:
@@ -137,8 +140,8 @@ def _moved(prior: Prior, cut: CutPrior, faces: _Faces, flip: bool = False) -> Ar
     moved = sign * prior.to_latent(cut.from_scaled(inside))
     # Never outwards by rounding.
     moved = jnp.maximum(moved, faces.old)
-    grown = sign * np.float32(-1.0 - GROWTH)
-    back = sign * prior.to_latent(cut.from_scaled(jnp.full_like(moved, grown)))
+    grown = sign * (-1.0 - GROWTH * faces.sd)
+    back = sign * prior.to_latent(cut.from_scaled(grown))
     back = jnp.minimum(back, faces.old)
     moved = jnp.where(faces.rim > PRESSED, back, moved)
     # NaN outside the prior is the prior's own edge.

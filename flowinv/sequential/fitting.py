@@ -153,13 +153,14 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
     source = partial_source(
         prepared.training,
         prepared.num_train,
-        config.rows(),
+        plan.method.batch_rows,
         config.steps_per_epoch,
     )
     loss = plan.method.loss(estimator.prior_of(frozen), state.index)
     form = form_of(jax.eval_shape(estimator.draw, state.key, frozen))
     # Every row is seen in every epoch, however many rounds there are.
-    least, batches = config.steps_per_epoch, prepared.num_train // config.rows()
+    least = config.steps_per_epoch
+    batches = prepared.num_train // plan.method.batch_rows
     steps = jnp.maximum(least, batches).astype(jnp.int32)
     # The last network is the answer: it is trained longer.
     is_last = state.index + 1 == plan.method.num_rounds

@@ -30,7 +30,6 @@ __all__ = ["Fitted", "Plan", "Proposal", "Region", "RoundsMethod"]
 
 # Rounds are short: few rows, a placed start, a narrow problem.
 ROUND_TRAINING = TrainConfig(
-    batch_size=64,
     max_epochs=20,
     learning_rate=2e-3,
     warmup_steps=20,
@@ -103,7 +102,7 @@ class RoundsMethod(abc.ABC):
         num_simulations: simulations N of each round.
         train: training of each round. Its `steps_per_epoch` steps lie between two
             validations, `max_epochs` of these at most; batches hold at most half of
-            a round's rows.
+            a round's rows, and a quarter where their size is left open (0).
         last_training: the last round, whose network is the answer, trains for so many
             times the epochs of the others.
         stop_when_converged: end when the posterior moves by less than this between two
@@ -126,6 +125,12 @@ class RoundsMethod(abc.ABC):
     # Whether parameters whose simulation failed stay in the batches, with the weight 0.
     keeps_failed: ClassVar[bool] = False
 
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a training step."""
+        open_size = min(self.train.rows(), self.num_simulations // 4)
+        return self.train.batch_size or open_size
+
     def check_shared(self) -> None:
         """Raise one line for the first shared field out of its range.
 
@@ -138,11 +143,11 @@ class RoundsMethod(abc.ABC):
         check_at_least("stop_when_converged", self.stop_when_converged, 0)
         check_at_least("lanes_per_call", self.lanes_per_call, 0)
         self.train.check()
-        if self.train.rows() > self.num_simulations // 2:
+        if self.batch_rows > self.num_simulations // 2:
             fail(
                 "batch_size",
                 f"of at most half a round's {self.num_simulations} simulations",
-                self.train.rows(),
+                self.batch_rows,
             )
 
     @abc.abstractmethod

@@ -236,7 +236,7 @@ class _Driver:
         if first and good.size and not good.any():
             remedy = "The simulator gives NaN or infinity everywhere: mend it."
             fail("simulations of the first round", "to succeed", "none of all", remedy)
-        least = 2 * self.plan.method.train.rows()
+        least = 2 * self.plan.method.batch_rows
         if first and good.size and good.sum(-1).min() < least:
             fail(
                 "valid simulations in the first round",

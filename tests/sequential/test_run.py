@@ -11,6 +11,7 @@ import pytest
 
 from flowinv.methods import APT, Truncated, truncated
 from flowinv.sequential import run_rounds
+from flowinv.training.config import TrainConfig
 from flowinv.training.loop import Interrupted
 
 KEY = jax.random.key(3)
@@ -226,7 +227,10 @@ def test_host_simulators(estimator, quick, lanes_per_call):
 BAD = [
     (Truncated(num_rounds=0), "num_rounds of at least 1; got 0"),
     (Truncated(num_simulations=10), "num_simulations of at least 100; got 10"),
-    (Truncated(num_simulations=100), "batch_size of at most half a round's 100"),
+    (
+        Truncated(num_simulations=100, train=TrainConfig(batch_size=64)),
+        "batch_size of at most half a round's 100",
+    ),
     (Truncated(region="ball"), "region to be one of auto, box, hdr; got 'ball'"),
     (Truncated(epsilon=0.0), "epsilon above 0; got 0.0"),
     (Truncated(epsilon=0.5), "epsilon of at most 0.1; got 0.5"),
