@@ -130,6 +130,9 @@ MISTAKES = {
             KEY, fi.Estimator(PRIOR, FLOW), None, CONFIG
         ),
         "x of NaN alone": lambda: train(rows=data(Failing)),
+        "the same x everywhere": lambda: train(
+            rows=data()._replace(x=np.ones_like(data().x))
+        ),
         "x beyond float32": lambda: train(
             rows=data()._replace(x=1e39 * np.asarray(data().x, float))
         ),

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+import flowinv
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -140,3 +142,14 @@ def test_pip_installs_into_an_empty_environment(tmp_path):
     done = run(python.with_name("flowinv"), "list", cwd=tmp_path, env=clean)
     assert done.returncode == 0, done.stderr
     assert "beam_profile" in done.stdout
+
+
+def test_a_source_tree_on_the_path_has_no_metadata(monkeypatch):
+    from flowinv.experiment import experiment
+
+    def none(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(experiment, "version", none)
+    assert experiment.versions()["flowinv"] == flowinv.__version__
+    assert experiment.versions()["jax"] == "not installed"

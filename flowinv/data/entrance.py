@@ -287,6 +287,10 @@ def _check_rows(theta: Any, x: Any, valid: np.ndarray, prior: Prior) -> None:
     finite = np.isfinite(np.asarray(x)).reshape(len(valid), -1).all(-1)
     if bad := int((valid & ~finite).sum()):
         fail("x of valid rows", "to be finite", f"{bad} rows with NaN or inf", remedy)
+    used = np.asarray(x)[valid]
+    if len(used) > 1 and (used == used[0]).all():
+        remedy = "Such an x tells nothing of theta: look at how it was made."
+        fail("x", "to differ between rows", f"the same in all {len(used)}", remedy)
 
 
 _ALL_FAILED = "The simulator gives NaN or infinity everywhere: mend it."

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["arrange_array", "arrange_table", "looks_like_positions"]
 _LEAST = 5
 # Steps of one size, but for the rounding of what was written.
 _EVEN = 0.02
+# Words for the axes, the first before the second.
+_AXES = ((("horizontal", "hor", "h"), ("vertical", "ver", "v")), (("x",), ("y",)))
 _WORDS = re.compile(r"(^|[^a-z])(pos|position|stage|motor|encoder|index|step|steps)")
 
 
@@ -58,7 +61,8 @@ def arrange_table(
     elif values.shape[1] == size:
         return _without_position_row(values).reshape(-1, *x_shape)
     else:
-        values = _without_positions(path, table._replace(values=values), size)
+        values, names = _without_positions(path, table, size)
+        _check_order(path, names)
     return _side_by_side(path, values, x_shape, table.values.shape)
 
 
@@ -124,8 +128,29 @@ def _without_position_row(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _without_positions(path: Path, table: Table, size: int) -> np.ndarray:
-    """Leave out columns (or rows) of positions; falling ones turn the scan round."""
+def _check_order(path: Path, names: Sequence[str]) -> None:
+    """Refuse two columns whose names say that the second axis comes first."""
+    if len(names) != 2:
+        return
+    words = [re.split(r"[^a-z]+", name.lower()) for name in names]
+    for first, second in _AXES:
+        if set(second) & set(words[0]) and set(first) & set(words[1]):
+            fail(
+                f"columns of {path.name}",
+                f"in the order {first[0]}, {second[0]}",
+                ", ".join(names),
+                f"Name them in that order: {path.name}#{names[1]},{names[0]}.",
+            )
+
+
+def _without_positions(
+    path: Path, table: Table, size: int
+) -> tuple[np.ndarray, Sequence[str]]:
+    """Leave out columns (or rows) of positions; falling ones turn the scan round.
+
+    Returns:
+        What is left, and its names if there are any.
+    """
     values, names = table
     if values.shape[0] <= 4 < values.shape[1]:
         values, names = values.T, ()  # rows of positions and counts
@@ -135,12 +160,12 @@ def _without_positions(path: Path, table: Table, size: int) -> np.ndarray:
     even = [looks_like_positions(column) for column in values.T]
     at = [a or b for a, b in zip(named, even, strict=True)]
     if values.shape[1] == 1 and len(values) == size and not named[0]:
-        return values
+        return values, names
     positions, kept = values[:, np.array(at)], values[:, ~np.array(at)]
     for column in positions.T:
         _check_even(path, column)
     if not any(at):
-        return values
+        return values, names
     if kept.shape[1] == 0 or kept.size != size:
         fail(
             f"scan in {path.name}",
@@ -150,7 +175,8 @@ def _without_positions(path: Path, table: Table, size: int) -> np.ndarray:
             "A scan holds both axes; FILE#2,3 takes columns as they are.",
         )
     falling = positions[0, 0] > positions[-1, 0]
-    return kept[::-1] if falling else kept
+    names = [name for name, is_at in zip(names, at, strict=False) if not is_at]
+    return (kept[::-1] if falling else kept), names
 
 
 def _check_even(path: Path, positions: np.ndarray) -> None:

@@ -11,6 +11,9 @@ from flowinv.checks import fail
 __all__ = ["Table", "is_counting", "read_table"]
 
 _SEPARATORS = (";", "\t", ",")
+# Separators beside which a comma is a decimal one.
+_DECIMAL_COMMA = (";", "\t")
+_WITH_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 # Byte-order marks.
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -40,6 +43,8 @@ def read_table(path: Path) -> Table:
     """
     comments, kept = _lines(path)
     separator = _separator([text for _, text in kept])
+    if separator in _DECIMAL_COMMA:
+        _check_commas(path, [_cells(text, separator) for _, text in kept])
     headers, rows, has_index = comments, [], False
     for number, text in kept:
         cells = _cells(text, separator)
@@ -138,9 +143,23 @@ def _cells(text: str, separator: str) -> list[str]:
     return cells[:-1] if len(cells) > 1 and cells[-1] == "" else cells
 
 
+def _check_commas(path: Path, lines: list[list[str]]) -> None:
+    """Refuse commas that may be decimal ones or those of thousands: 1,234."""
+    found = [
+        cell for cells in lines for cell in cells if re.fullmatch(_WITH_COMMA, cell)
+    ]
+    if found and all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", cell) for cell in found):
+        fail(
+            f"numbers in {path.name}",
+            "with commas of one meaning",
+            f"{found[0]!r}, which may be thousands",
+            "Write them with a point, or without a comma.",
+        )
+
+
 def _number(cell: str, separator: str) -> float | None:
     """The number in a cell, None for text (nan and inf are numbers, refused later)."""
-    if separator in (";", "\t") and re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", cell):
+    if separator in _DECIMAL_COMMA and re.fullmatch(_WITH_COMMA, cell):
         cell = cell.replace(",", ".")
     if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[dD][-+]?\d+", cell):
         cell = cell.lower().replace("d", "e")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from flowinv.checks import check_known, fail
+from flowinv.checks import InputError, check_known, fail
 from flowinv.data.scan_layout import arrange_array, arrange_table, looks_like_positions
 from flowinv.data.scan_text import read_table
 
@@ -111,6 +111,8 @@ def _read_npz(path: Path, part: str, size: int) -> np.ndarray:
     with archive:
         try:
             return _picked(path, archive, list(archive.files), part, size)
+        except InputError:
+            raise
         except broken as error:
             return _fail_numpy(path, error)
 
@@ -180,7 +182,8 @@ def _picked(
     if part:
         check_known(f"array of {path.name}", part, names)
         return np.asarray(store[part])
-    known = [name for name in _ARRAY_NAMES if name in names]
+    last = {name: name.rpartition("/")[2] for name in names}
+    known = [name for one in _ARRAY_NAMES for name in names if last[name] == one]
     arrays = [np.asarray(store[name]) for name in known or names]
     arrays = [
         a for a in arrays if a.dtype.kind not in "biuf" or not looks_like_positions(a)
@@ -201,7 +204,7 @@ def _picked(
 
 def _numbers(path: Path, array: np.ndarray) -> np.ndarray:
     """The array as float64, if it holds real numbers."""
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "iuf":
         fail(f"{path.name}", "to hold real numbers", f"dtype {array.dtype}")
     return array.astype(np.float64)
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
+import flowinv
 from flowinv.checks import fail
 from flowinv.data.entrance import probe
 from flowinv.experiment.config import RunConfig, same_run
@@ -23,7 +24,7 @@ __all__ = ["Experiment", "open_folder", "versions"]
 # Streams of the run's key.
 _STREAMS = ("simulate", "train", "evaluate", "observe")
 _TASK = "task.npz"
-_PACKAGES = ("flowinv", "jax", "flax", "optax", "numpy")
+_PACKAGES = ("jax", "flax", "optax", "numpy")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def _check_task(path: Path, task: Task) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that change numbers."""
-    found = {"python": platform.python_version()}
+    # A source tree on the path has no metadata of its own.
+    found = {"python": platform.python_version(), "flowinv": flowinv.__version__}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

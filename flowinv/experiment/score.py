@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from jax import Array
 
+import flowinv
 from flowinv.checks import InputError
 from flowinv.diagnostics.check import HeldOut, Results
 from flowinv.experiment import measure
@@ -52,7 +52,7 @@ def kept(
         depends: what else it depends on.
         find: the long work.
     """
-    mark = identity(version("flowinv"), depends)[0]
+    mark = identity(flowinv.__version__, depends)[0]
     if path.is_file():
         with contextlib.suppress(InputError):  # of another version, or damaged
             return read_arrays(kind, path, "what was measured", mark)

@@ -88,6 +88,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     np.savez(folder / "pickle.npz", x=np.array([{}], dtype=object))
     np.save(folder / "text.npy", np.array(["a", "b"]))
     np.save(folder / "complex.npy", np.zeros(2, complex))
+    np.save(folder / "mask.npy", np.zeros(2, bool))
     np.save(folder / "long.npy", np.zeros((4, 3)))
     np.save(folder / "no_rows.npy", np.zeros((0, 2)))
     np.save(folder / "nan.npy", np.array([0.0, np.nan]))
@@ -97,11 +98,12 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         file["a"], file["b"] = np.zeros(2), np.zeros(2)
     (folder / "folder.csv").mkdir()
     messages = {
-        "none.npz": r"an array of counts called .*; got \['a', 'b'\]",
+        "none.npz": r"^Expected none.npz with an array .*; got \['a', 'b'\]",
         "pickle.npy": "pickled objects",
         "pickle.npz": "pickled objects",
         "text.npy": "real numbers",
         "complex.npy": "real numbers",
+        "mask.npy": "real numbers; got dtype bool",
         "long.npy": r"with shape \(2,\) or \(scans, 2\); got \(4, 3\)",
         "no_rows.npy": "with numbers",
         "nan.npy": "to be finite; got nan at point 1 of scan 0",
@@ -181,6 +183,18 @@ REFUSED = {
     "uneven positions": (
         "position,h,v\n" + lines(POSITIONS**2, ACROSS, DOWN),
         "to be evenly spaced; got steps from 5.06 to 6.31",
+    ),
+    "second axis first": (
+        "vertical,horizontal\n" + lines(DOWN, ACROSS),
+        "in the order horizontal, vertical; got vertical, horizontal.*#horizontal,ver",
+    ),
+    "axes in turn": ("pos,y,x\n" + lines(POSITIONS, DOWN, ACROSS), "order x, y; got"),
+    "commas of thousands": (
+        "\n".join(
+            f"{a:,.0f};{b:,.0f}"
+            for a, b in zip(1000 * ACROSS, 1000 * DOWN, strict=True)
+        ),
+        "commas of one meaning; got '[0-9]+,[0-9]+', which may be thousands",
     ),
     "too many columns": (lines(ACROSS, DOWN, DOWN), r"got 12 x 3 .* FILE#2,3"),
 }
