@@ -190,8 +190,8 @@ def rows(**changes):
 GOOD_ROWS = {
     "arrays": rows(),
     "float flags": rows(valid=np.ones(8)),
-    "jax arrays": rows(x=jnp.ones((8, 2))),
-    "counts": rows(x=np.ones((8, 3), np.uint16)),
+    "jax arrays": rows(x=jnp.arange(16.0).reshape(8, 2)),
+    "counts": rows(x=np.arange(24, dtype=np.uint16).reshape(8, 3)),
     "lists": Dataset(*(column.tolist() for column in rows())),
 }
 BAD_ROWS = {
@@ -203,6 +203,7 @@ BAD_ROWS = {
     "another prior": (rows(theta=np.zeros((8, 3))), r"with shape \(N, 2\)"),
     "outside": (rows(theta=np.full((8, 2), 2.0)), "inside the prior; got 8 outside"),
     "NaN": (rows(x=np.full((8, 2), np.nan)), "8 rows with NaN"),
+    "one x": (rows(x=np.ones((8, 2))), "x to differ between rows; got the same"),
     "1e39": (rows(x=np.full((8, 2), 1e39)), "x within float32's range"),
     "all failed": (rows(valid=np.zeros(8)), "with a valid row; got none of 8"),
     "no rounds": (rows(round=None), "round to hold 8 whole numbers"),
@@ -226,7 +227,7 @@ def test_a_mistaken_data_set_answers_in_one_line(what):
 
 
 def test_masked_rows_are_not_valid():
-    x = np.ma.masked_array(np.ones((8, 2)), np.zeros((8, 2), bool))
+    x = np.ma.masked_array(RNG.normal(size=(8, 2)), np.zeros((8, 2), bool))
     x[2, 1] = np.ma.masked
     data = admit_dataset(rows(x=x), PRIOR)
     assert np.flatnonzero(~np.asarray(data.valid)).tolist() == [2]
