@@ -23,6 +23,7 @@ import numpy as np
 __all__ = ["by_content", "identity"]
 
 Made = TypeVar("Made")
+Arrays = dict[int, tuple[np.ndarray, bytes]]
 
 # Attributes of flax modules that say where they are, not what they are.
 _PLACES = ("parent", "name", "scope", "_state", "_parent_ref", "_id")
@@ -40,13 +41,18 @@ def identity(*values: Any, code: bool = True) -> tuple[str, bool]:
         code: read the code of the user's functions and classes as well, and the
             globals that it names; False leaves names and attributes.
     """
+    reader = _read(values, code)
+    return reader.digest.hexdigest(), not reader.opaque
+
+
+def _read(values: tuple[Any, ...], code: bool = True) -> "_Reader":
     reader = _Reader(code)
     try:
         for value in values:
             reader(value)
     except RecursionError:
         reader.opaque = True
-    return reader.digest.hexdigest(), not reader.opaque
+    return reader
 
 
 def by_content(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
@@ -58,7 +64,7 @@ def by_content(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Ma
     """
 
     def decorate(build: Callable[..., Made]) -> Callable[..., Made]:
-        held: OrderedDict[str, tuple[Any, Made]] = OrderedDict()
+        held: OrderedDict[str, tuple[tuple[Any, Arrays], Made]] = OrderedDict()
         lock = threading.Lock()
 
         @functools.wraps(build)
@@ -68,12 +74,15 @@ def by_content(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Ma
                 return build(*arguments)
             with lock:
                 entry = held.pop(key, None)
-                if entry is not None and identity(*entry[0])[0] == key:
+                if entry is not None and identity(*entry[0][0])[0] == key:
                     held[key] = entry
                     return entry[1]
+                if any(_other_arrays(*entry[0]) for entry in held.values()):
+                    # jax keeps its first conversion of an array that it has met.
+                    jax.clear_caches()
             made = build(*arguments)
             with lock:
-                held[key] = arguments, made
+                held[key] = (arguments, _read(arguments).arrays), made
                 while len(held) > maxsize:
                     held.popitem(last=False)
             return made
@@ -84,6 +93,12 @@ def by_content(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Ma
     return decorate
 
 
+def _other_arrays(arguments: tuple[Any, ...], then: Arrays) -> bool:
+    """Whether an array of numpy in `arguments` has changed in place since `then`."""
+    now = _read(arguments).arrays
+    return any(now[name][1] != then[name][1] for name in then.keys() & now.keys())
+
+
 class _Reader:
     """Feeds the contents of objects to one hash."""
 
@@ -91,6 +106,8 @@ class _Reader:
         self.digest, self.opaque, self.code = hashlib.sha256(), False, code
         # Kept alive: an id is a name only as long as its object lives.
         self._seen: dict[int, tuple[int, Any]] = {}
+        # Arrays of numpy, which may change in place, with their contents, by id.
+        self.arrays: Arrays = {}
 
     def __call__(self, value: Any) -> None:
         if isinstance(value, enum.Enum):
@@ -156,7 +173,10 @@ class _Reader:
             self._many(f"objects {array.shape}", array.ravel().tolist())
             return
         self._say("array", str(array.dtype), str(array.shape))
-        self.digest.update(np.ascontiguousarray(array).tobytes())
+        contents = np.ascontiguousarray(array).tobytes()
+        self.digest.update(contents)
+        if isinstance(value, np.ndarray):
+            self.arrays[id(value)] = value, hashlib.sha256(contents).digest()
 
     def _function(self, function: types.FunctionType) -> None:
         self._say("function", str(function.__module__), function.__qualname__)

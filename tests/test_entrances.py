@@ -59,6 +59,16 @@ class Dropped(nn.Module):
         return nn.Dropout(0.5, deterministic=False)(nn.Dense(8)(x))
 
 
+class Across(nn.Module):
+    """Reads the mean over rows."""
+
+    factor: float = 1.0
+
+    @nn.compact
+    def __call__(self, x):
+        return self.factor * nn.Dense(8)(x - x.mean(0))
+
+
 class Plain:
     def __call__(self, x):
         return x
@@ -154,6 +164,8 @@ MISTAKES = {
         "a class as embedding": lambda: train(embedding=Norm),
         "batch statistics": lambda: train(embedding=Norm()),
         "dropout": lambda: train(embedding=Dropped()),
+        "an embedding across rows": lambda: train(embedding=Across()),
+        "an embedding of NaN": lambda: train(embedding=Across(float("nan"))),
         "an MLP for images": lambda: train(
             rows=data(Image), embedding=fi.networks.MLP((8,))
         ),

@@ -140,6 +140,22 @@ def test_caches_by_content_and_not_by_object():
     assert build(Sim(0.1), 1) == 10
 
 
+def test_an_array_that_changes_in_place_is_converted_anew():
+    """jax keeps the float32 of a float64 array that it has met in a program."""
+    table = np.zeros(3)
+
+    @by_content(maxsize=2)
+    def build(function, size):
+        return jax.jit(lambda x: function(x) * size)
+
+    def shifted(x):
+        return x + table
+
+    assert build(shifted, 1)(jnp.ones(3)).tolist() == [1, 1, 1]
+    table[:] = 9.0
+    assert build(shifted, 2)(jnp.ones(3)).tolist() == [20, 20, 20]
+
+
 def test_the_same_in_every_process():
     code = (
         "import flowinv as fi, jax.numpy as jnp\n"

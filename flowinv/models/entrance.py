@@ -1,11 +1,14 @@
 """The door for estimators: what cannot be trained or saved is said first."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from flowinv.checks import InputError, check_known, fail, named, one_line
 from flowinv.data.entrance import admit_prior
@@ -85,6 +88,8 @@ def _check_summary(summary: Any, x: jax.ShapeDtypeStruct) -> None:
     except Exception as error:
         fail("summary", f"to read x of shape {x.shape}", one_line(error))
     _check_vector("summary", got, x)
+    if _is_own(summary):
+        _check_rows("summary", summary, x)
 
 
 def _check_embedding(embedding: Any, x: jax.ShapeDtypeStruct) -> None:
@@ -103,6 +108,31 @@ def _check_embedding(embedding: Any, x: jax.ShapeDtypeStruct) -> None:
         remedy = remedy if "rng" in words.lower() else ""
         fail("embedding", f"to read x of shape {x.shape}", words, remedy)
     _check_vector("embedding", got, x)
+    if _is_own(embedding):
+        drawn = embedding.init(jax.random.key(0), jnp.zeros(x.shape, x.dtype))
+        made = _check_rows("embedding", lambda rows: embedding.apply(drawn, rows), x)
+        if not np.isfinite(made).all():
+            got = "NaN or infinity for numbers around 0 and 1"
+            fail("embedding", "to give finite numbers", got)
+
+
+def _is_own(part: Any) -> bool:
+    """Whether a part is the user's, not one of flowinv."""
+    return type(part).__module__.split(".")[0] != "flowinv"
+
+
+def _check_rows(
+    what: str, part: Callable[[Array], Array], x: jax.ShapeDtypeStruct
+) -> np.ndarray:
+    """Each x is read by itself: beside others it gives the same numbers."""
+    rows = jax.random.normal(jax.random.key(1), x.shape, x.dtype)
+    both = np.asarray(part(rows), np.float64)
+    alone = np.asarray(part(rows[:1]), np.float64)
+    size = np.abs(both[np.isfinite(both)]).max(initial=1.0)
+    if not np.allclose(both[:1], alone, rtol=0, atol=1e-3 * size, equal_nan=True):
+        remedy = "Take means and the like over the axes of one x, not over rows."
+        fail(what, "to read each x by itself", "other numbers beside another x", remedy)
+    return both
 
 
 def _check_vector(what: str, got: Any, x: jax.ShapeDtypeStruct) -> None:

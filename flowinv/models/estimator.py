@@ -167,7 +167,8 @@ class Estimator:
         if self.embedding is None:
             return {"embedding": {}, "flow": flow}
         embedding = self.embedding.lazy_init(key_embedding, features.inputs)
-        return {"embedding": embedding["params"], "flow": flow}
+        # One without trained numbers has none.
+        return {"embedding": embedding.get("params", {}), "flow": flow}
 
     def features(self, frozen: Frozen, x: Array) -> Features:
         """Turn raw x `[..., *x_shape]` into features; no trained number enters."""
@@ -265,7 +266,7 @@ class Estimator:
             params = {}
             if self.embedding is not None:
                 drawn = self.embedding.init(jax.random.key(0), features.inputs)
-                params["embedding"] = drawn["params"]
+                params["embedding"] = drawn.get("params", {})
             return features, self.context(params, features)
 
         x_shape = (1, *frozen.statistics.shift.shape)
