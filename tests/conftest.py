@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings
 
 # Tests run small programs once or twice: LLVM's optimiser takes longer than they do.
-# Programs that ask for options of their own keep them. XLA_FLAGS that are set win: a
-# blank leaves all of them optimised, as the slow tests want (scripts/test --all).
+# Programs that ask for options of their own keep them. XLA_FLAGS that are set win, as
+# those of scripts/test --all, whose slow tests want optimised programs.
 QUICK = ["--xla_backend_optimization_level=0"]
 if version("jax").startswith("0.10."):  # an unknown flag would end the process
     QUICK.append("--xla_cpu_use_fusion_emitters=false")

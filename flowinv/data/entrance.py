@@ -24,6 +24,7 @@ __all__ = [
     "admit_dataset",
     "admit_prior",
     "admit_simulator",
+    "check_varies",
     "host_rows",
     "is_host",
     "probe",
@@ -287,10 +288,14 @@ def _check_rows(theta: Any, x: Any, valid: np.ndarray, prior: Prior) -> None:
     finite = np.isfinite(np.asarray(x)).reshape(len(valid), -1).all(-1)
     if bad := int((valid & ~finite).sum()):
         fail("x of valid rows", "to be finite", f"{bad} rows with NaN or inf", remedy)
-    used = np.asarray(x)[valid]
-    if len(used) > 1 and (used == used[0]).all():
+    check_varies(np.asarray(x)[valid])
+
+
+def check_varies(x: np.ndarray) -> None:
+    """Raise for simulations `[N, *x_shape]` that are all the same, bit by bit."""
+    if len(x) > 1 and (x == x[0]).all():
         remedy = "Such an x tells nothing of theta: look at how it was made."
-        fail("x", "to differ between rows", f"the same in all {len(used)}", remedy)
+        fail("x", "to differ between rows", f"the same in all {len(x)}", remedy)
 
 
 _ALL_FAILED = "The simulator gives NaN or infinity everywhere: mend it."

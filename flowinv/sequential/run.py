@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from flowinv.checks import fail, finite_float32, named, one_key
 from flowinv.data.entrance import (
     admit_simulator,
+    check_varies,
     host_rows,
     is_host,
     probe,
@@ -46,6 +47,8 @@ from flowinv.types import Simulator
 __all__ = ["Rounds", "run_rounds"]
 
 History = list[RoundInfo]
+# Rows of the first round that must not all be the same.
+FEW = 256
 
 
 class Rounds(NamedTuple):
@@ -206,6 +209,9 @@ class _Driver:
             proposal = programs.propose(state, x_obs)
             x, valid = self._simulated(state, proposal.theta)
             self._check_valid(state, valid, first)
+            if first:
+                few = (0,) * self.batched + (slice(FEW),)
+                check_varies(np.asarray(x[few])[np.asarray(valid[few])])
             state, distance = programs.append(state, proposal, x, valid, x_obs)
             check_proposal(distance)
             if first:

@@ -54,7 +54,7 @@ def _module(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         fail(f"task file {path}", "to run", _line(error))
     finally:
         sys.path.remove(folder)
@@ -66,9 +66,9 @@ def _called(build: object, spec: str) -> object:
         return build()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return fail(f"task {spec}", "to build", _line(error))
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -224,6 +224,16 @@ def test_host_simulators(estimator, quick, lanes_per_call):
     assert 0.08 < spread < 0.12
 
 
+def test_the_same_x_everywhere_is_refused(estimator, quick):
+    class Stuck(Host):
+        def simulate_batch(self, key, theta):
+            x, valid = super().simulate_batch(key, theta)
+            return np.ones_like(x), valid
+
+    with pytest.raises(ValueError, match="x to differ between rows; got the same"):
+        run_rounds(KEY, estimator, Stuck(), X_OBS[0], quick("box"))
+
+
 BAD = [
     (Truncated(num_rounds=0), "num_rounds of at least 1; got 0"),
     (Truncated(num_simulations=10), "num_simulations of at least 100; got 10"),

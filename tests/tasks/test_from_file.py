@@ -63,6 +63,7 @@ def test_names_that_give_no_task(file, name, message):
     [
         ("import nowhere_at_all", "to run; got ModuleNotFoundError"),
         ("task = (", "to run; got SyntaxError"),
+        ("raise SystemExit(3)", "to run; got SystemExit: 3"),
         ("import flowinv as fi; fi.priors.uniform([1], [0])", "low < high"),
     ],
 )
