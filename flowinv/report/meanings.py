@@ -19,7 +19,7 @@ class Meaning(NamedTuple):
 
 METRICS: dict[str, Meaning] = {
     "round_simulations": Meaning(
-        "simulations so far",
+        "simulations",
         "Simulations of this and all earlier rounds, failed ones included.",
     ),
     "round_used": Meaning(
@@ -28,9 +28,13 @@ METRICS: dict[str, Meaning] = {
         "proposal looked.",
     ),
     "mass_outside": Meaning(
-        "mass outside",
+        "outside",
         "Share of the posterior outside the region that the round drew from (for a "
         "box: pressed against its faces); above 0.1 % the next region is larger.",
+    ),
+    "unsimulated": Meaning(
+        "unseen",
+        "Share of the posterior beyond all parameters that were simulated.",
     ),
     "sample_efficiency": Meaning(
         "efficiency",

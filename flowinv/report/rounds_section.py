@@ -15,6 +15,7 @@ COLUMNS = (
     "round_simulations",
     "round_used",
     "mass_outside",
+    "unsimulated",
     "sample_efficiency",
     "waste",
     "round_distance",
@@ -52,14 +53,14 @@ def _table(title: str, trace: RoundsTrace) -> str:
     scored = bool(np.isfinite(trace.c2st_forest).any())
     header = [
         "round",
-        "simulations so far",
+        "simulations",
         "failed",
         "rows used",
-        "effective rows",
-        "mass outside",
-        "never simulated",
+        "effective",
+        "outside",
+        "unseen",
         "efficiency",
-        "waste (nats)",
+        "waste",
         "moved (sd)",
         "validation loss",
     ]
