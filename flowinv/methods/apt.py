@@ -58,6 +58,9 @@ class APT(RoundsMethod):
             Gaussian solved anew; otherwise each draws new ones.
         epsilon: posterior mass that a box may leave out.
         margin: a box is widened on each side by this share of its width.
+        last_training: see `RoundsMethod`. Atoms say nothing of where no proposal was:
+            longer training lets mass leak there (1.33 times as wide as exact with 4,
+            1.02 with 2, where the prior is 10,000 times as wide as the posterior).
     """
 
     num_atoms: int | str = 10
@@ -67,6 +70,7 @@ class APT(RoundsMethod):
     warm_start: bool = False
     epsilon: float = 1e-4
     margin: float = 0.15
+    last_training: int = 2
 
     # Atoms of others: without them these would be compared with another proposal.
     keeps_failed: ClassVar[bool] = True
