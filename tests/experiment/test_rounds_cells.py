@@ -1,4 +1,4 @@
-"""The rounds experiment: what it plans, what a finished cell says, what is not redone."""
+"""The rounds experiment: its plan, the rows of a cell, and what is not done again."""
 
 import importlib.util
 import subprocess
