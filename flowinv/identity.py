@@ -77,7 +77,10 @@ def by_content(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Ma
                 if entry is not None and identity(*entry[0][0])[0] == key:
                     held[key] = entry
                     return entry[1]
-                if any(_other_arrays(*entry[0]) for entry in held.values()):
+                old = [name for name, entry in held.items() if _other_arrays(*entry[0])]
+                for name in old:
+                    del held[name]
+                if old:
                     # jax keeps its first conversion of an array that it has met.
                     jax.clear_caches()
             made = build(*arguments)

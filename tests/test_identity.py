@@ -140,7 +140,7 @@ def test_caches_by_content_and_not_by_object():
     assert build(Sim(0.1), 1) == 10
 
 
-def test_an_array_that_changes_in_place_is_converted_anew():
+def test_an_array_that_changes_in_place_is_converted_anew(monkeypatch):
     """jax keeps the float32 of a float64 array that it has met in a program."""
     table = np.zeros(3)
 
@@ -154,6 +154,11 @@ def test_an_array_that_changes_in_place_is_converted_anew():
     assert build(shifted, 1)(jnp.ones(3)).tolist() == [1, 1, 1]
     table[:] = 9.0
     assert build(shifted, 2)(jnp.ones(3)).tolist() == [20, 20, 20]
+    # Once is enough: what was built from the old contents is no longer held.
+    cleared = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(1))
+    build(shifted, 3)
+    assert not cleared
 
 
 def test_the_same_in_every_process():

@@ -184,6 +184,9 @@ def _picked(
         return np.asarray(store[part])
     last = {name: name.rpartition("/")[2] for name in names}
     known = [name for one in _ARRAY_NAMES for name in names if last[name] == one]
+    if len({last[name] for name in known}) < len(known):
+        remedy = f"Name one: {path.name}#{known[0]}."
+        fail(path.name, "with one array of a name", ", ".join(known), remedy)
     arrays = [np.asarray(store[name]) for name in known or names]
     arrays = [
         a for a in arrays if a.dtype.kind not in "biuf" or not looks_like_positions(a)

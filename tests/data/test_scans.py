@@ -96,6 +96,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         (folder / name).write_bytes(b"\x93\xff\x00 nothing of the kind")
     with h5py.File(folder / "two.h5", "w") as file:
         file["a"], file["b"] = np.zeros(2), np.zeros(2)
+    with h5py.File(folder / "twice.h5", "w") as file:
+        file["one/counts"], file["two/counts"] = np.zeros(2), np.ones(2)
     (folder / "folder.csv").mkdir()
     messages = {
         "none.npz": r"^Expected none.npz with an array .*; got \['a', 'b'\]",
@@ -112,6 +114,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "broken.h5": "readable HDF5",
         "binary.csv": "binary data",
         "a.xlsx": "suffix of the scan file to be one of",
+        "twice.h5": "one array of a name; got one/counts, two/counts. Name one: twice",
         "two.h5": r"got \['a', 'b'\]",
         "folder.csv": "to be a file",
         "missing.csv": "to exist",
