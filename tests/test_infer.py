@@ -126,7 +126,7 @@ def test_folders_without_a_model(refused, flowinv, scan, tmp_path):
     )
     (tmp_path / "model").mkdir()
     refused(flowinv("infer", tmp_path, f"--x={scan}"), "model.json")
-    refused(flowinv("infer", tmp_path), "Missing from flowinv infer", "--x")
+    refused(flowinv("infer", tmp_path), "Expected --x; got none", "infer --help")
     refused(flowinv("report", tmp_path), "report content to be a file", "finished")
     refused(flowinv("report", "nowhere"), "run to be a folder")
 
