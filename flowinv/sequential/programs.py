@@ -88,9 +88,6 @@ def make_programs(
         distance = method.proposal_distance(plan, state, x_obs, proposal.theta)
         return append(plan, state, proposal, x, valid), distance
 
-    def start(key: Array) -> RoundsState:
-        return strong(plan.start(key, x_shape))
-
     # Three programs, so that only training is compiled for speed.
     prepared = program(functools.partial(prepare, plan), once=True)
     trained = program(functools.partial(train_round, plan))
@@ -105,7 +102,7 @@ def make_programs(
     in_jax = hasattr(simulator, "simulate")
     return Programs(
         batched,
-        program(start, once=True),
+        program(lambda key: strong(plan.start(key, x_shape)), once=True),
         program(propose, once=True),
         program(simulate, once=True) if in_jax else None,
         program(put, donate=(0,), once=True),

@@ -1,7 +1,8 @@
 """Training from simulations to the best networks: what is built, in which order."""
 
 import contextlib
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from flowinv.training.config import TrainConfig
 from flowinv.training.engine import Form, form_of, make_parts
 from flowinv.training.epoch import EpochParts, answer, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
-from flowinv.training.prepare import prepare
+from flowinv.training.prepare import Prepared, prepare
 from flowinv.training.source import Source, fixed_source, fresh_source
 from flowinv.training.state import Schedule, TrainState, init_state
 from flowinv.types import Dataset, Simulator
@@ -103,12 +104,7 @@ def train(
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     ready = prepare(estimator, rows, num_validation)
-    if isinstance(data, Dataset):
-        source = fixed_source(ready.training, config.rows())
-        max_epochs, patience = config.epochs(source.steps), config.patience
-    else:
-        source, max_epochs = _fresh(estimator, ready.frozen, data, config)
-        patience = 0
+    source, max_epochs, patience = _source(estimator, ready, data, config)
     draw = jax.jit(lambda key: estimator.draw(key, ready.frozen))
     # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
     form = form_of(jax.eval_shape(draw, jax.random.key(0)))
@@ -116,20 +112,28 @@ def train(
     schedule = Schedule(max_epochs, patience, form.wide, total)
     parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
     state = _initial(key, lambda own: form.ravel(draw(own)), optimizer, config)
-    store = None
-    if folder is not None:
-        marks = _marks(key, estimator, loss, config, state, data)
-        store = Checkpoints(Path(folder).expanduser(), marks)
-    run = _driver(parts, config)
-    loop = Loop(run, source.data, ready.blocks, config, total, store)
+    marks = functools.partial(_marks, key, estimator, loss, config, state, data)
     start = jax.tree.map(jnp.copy, state.params)  # the state's own are donated
-    with contextlib.nullcontext() if store is None else contextlib.closing(store):
+    with _store(folder, marks) as store:
+        run = _driver(parts, config)
+        loop = Loop(run, source.data, ready.blocks, config, total, store)
         state, history = loop(state, ready.frozen, progress, should_stop)
-    chosen = _chosen(parts, form, config)
-    params, is_start = chosen(start, state, ready.blocks)
+    params, is_start = _chosen(parts, form, config)(start, state, ready.blocks)
     best = Variables(params, ready.frozen, config.num_members)
     message = _verdict(state, history, bool(is_start.all()))
     return Fit(estimator, best, history, state, message)
+
+
+@contextlib.contextmanager
+def _store(
+    folder: str | Path | None, marks: Callable[[], Marks]
+) -> Iterator[Checkpoints | None]:
+    """Checkpoints in a folder, closed at the end; None without one."""
+    if folder is None:
+        yield None
+        return
+    with contextlib.closing(Checkpoints(Path(folder).expanduser(), marks())) as store:
+        yield store
 
 
 def _admitted(
@@ -232,15 +236,23 @@ def _chosen(
     return compiled(jax.vmap(one, (0, 0, None)) if ensemble else one, once=True)
 
 
-def _fresh(
-    estimator: Estimator, frozen: Any, simulator: Simulator, config: TrainConfig
-) -> tuple[Source, int]:
-    """Fresh rows in epochs of equal length: no more steps than were asked for."""
+def _source(
+    estimator: Estimator,
+    ready: Prepared,
+    data: Dataset | Simulator,
+    config: TrainConfig,
+) -> tuple[Source, int, int]:
+    """Where rows come from, epochs at most, and epochs of patience.
+
+    Fresh rows come in epochs of equal length: no more steps than were asked for.
+    """
+    if isinstance(data, Dataset):
+        source = fixed_source(ready.training, config.rows())
+        return source, config.epochs(source.steps), config.patience
     max_epochs = -(-config.num_steps // config.steps_per_epoch)
     steps = config.num_steps // max_epochs
     rows = config.rows(fresh=True)
-    source = fresh_source(estimator, frozen, simulator, rows, steps)
-    return source, max_epochs
+    return fresh_source(estimator, ready.frozen, data, rows, steps), max_epochs, 0
 
 
 def _marks(
