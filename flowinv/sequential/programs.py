@@ -122,15 +122,27 @@ def _lanes(stage: Callable) -> Callable:
         sharding = lane_sharding(len(jax.tree.leaves(arguments)[0]))
         if sharding is None:
             return batched(*arguments)
+        leaves, tree = jax.tree.flatten(arguments)
+
+        # Inputs without elements (no placed Gaussian, no embedding) are made inside:
+        # they kill jax 0.11's compiler, by a segmentation fault in its canonicaliser.
+        def whole(*full: Array) -> Any:
+            rest, lanes = iter(full), len(full[0])
+            parts = [
+                next(rest) if a.size else jnp.zeros((lanes, *a.shape[1:]), a.dtype)
+                for a in leaves
+            ]
+            return batched(*tree.unflatten(parts))
+
         # Nothing is exchanged between lanes: there is nothing to check.
         own = jax.shard_map(
-            batched,
+            whole,
             mesh=sharding.mesh,
             in_specs=sharding.spec,
             out_specs=sharding.spec,
             check_vma=False,
         )
-        return own(*arguments)
+        return own(*(leaf for leaf in leaves if leaf.size))
 
     return run
 

@@ -159,7 +159,7 @@ def optimised(monkeypatch):
 
     def options(once=False):
         level = {} if once else {"xla_backend_optimization_level": 3}
-        return {**plain(once), **level}
+        return {**(plain(once) or {}), **level}
 
     if jax.default_backend() == "cpu":
         monkeypatch.setattr(compiling, "compiler_options", options)
