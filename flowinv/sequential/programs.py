@@ -2,18 +2,19 @@
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, ShapeDtypeStruct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flowinv.compiling import compiled, strong
 from flowinv.data.simulate import by_parts
 from flowinv.identity import by_content
-from flowinv.sequential.fitting import prepare, train_round
+from flowinv.sequential.fitting import Prepared, Trained, prepare, train_round
 from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.outcome import finish
 from flowinv.sequential.rows import append
@@ -25,7 +26,7 @@ from flowinv.sequential.state import (
 )
 from flowinv.types import Simulator
 
-__all__ = ["Programs", "lane_sharding", "make_programs"]
+__all__ = ["Programs", "compile_ahead", "lane_sharding", "make_programs"]
 
 
 class Programs(NamedTuple):
@@ -37,7 +38,9 @@ class Programs(NamedTuple):
         propose: `(state, x_obs) -> Proposal`.
         simulate: `(state, theta) -> (x, valid)`; None for host simulators.
         append: `(state, proposal, x, valid, x_obs) -> (state, distance)`, donates.
-        fit: `(state, distance, x_obs) -> (state, info)`.
+        prepare: `(state, x_obs) -> Prepared`.
+        train: `(state, prepared) -> Trained`.
+        finish: `(state, trained, prepared, distance, x_obs) -> (state, info)`.
     """
 
     batched: bool
@@ -45,7 +48,16 @@ class Programs(NamedTuple):
     propose: Callable[[RoundsState, Array], Proposal]
     simulate: Callable[[RoundsState, Array], tuple[Array, Array]] | None
     append: Callable[..., tuple[RoundsState, Array]]
-    fit: Callable[..., tuple[RoundsState, RoundInfo]]
+    prepare: Callable[[RoundsState, Array], Prepared]
+    train: Callable[[RoundsState, Prepared], Trained]
+    finish: Callable[..., tuple[RoundsState, RoundInfo]]
+
+    def fit(
+        self, state: RoundsState, distance: Array, x_obs: Array
+    ) -> tuple[RoundsState, RoundInfo]:
+        """The fit of a round and what follows from it."""
+        ready = self.prepare(state, x_obs)
+        return self.finish(state, self.train(state, ready), ready, distance, x_obs)
 
 
 @by_content(maxsize=16)
@@ -88,17 +100,6 @@ def make_programs(
         distance = method.proposal_distance(plan, state, x_obs, proposal.theta)
         return append(plan, state, proposal, x, valid), distance
 
-    # Three programs, so that only training is compiled for speed.
-    prepared = program(functools.partial(prepare, plan), once=True)
-    trained = program(functools.partial(train_round, plan))
-    finished = program(functools.partial(finish, plan), once=True)
-
-    def fit(
-        state: RoundsState, distance: Array, x_obs: Array
-    ) -> tuple[RoundsState, RoundInfo]:
-        ready = prepared(state, x_obs)
-        return finished(state, trained(state, ready), ready, distance, x_obs)
-
     in_jax = hasattr(simulator, "simulate")
     return Programs(
         batched,
@@ -106,8 +107,50 @@ def make_programs(
         program(propose, once=True),
         program(simulate, once=True) if in_jax else None,
         program(put, donate=(0,), once=True),
-        fit,
+        # Three programs, so that only training is compiled for speed.
+        program(functools.partial(prepare, plan), once=True),
+        program(functools.partial(train_round, plan)),
+        program(functools.partial(finish, plan), once=True),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def compile_ahead(
+    programs: Programs,
+    keys: ShapeDtypeStruct,
+    x_obs: ShapeDtypeStruct,
+    num_simulations: int,
+) -> None:
+    """Compile the stages of a round side by side; calls of them find the programs.
+
+    One after another they would take twice as long where there are two cores.
+    """
+    lanes = keys.shape
+    with ThreadPoolExecutor() as pool:
+        jobs = []
+
+        def compiling(stage: Any, *arguments: Any) -> Any:
+            """What the stage returns, in shapes, while it is compiled."""
+            lowered = stage.lower(*arguments)
+            jobs.append(pool.submit(lowered.compile))
+            return jax.tree.map(
+                lambda leaf: ShapeDtypeStruct(leaf.shape, leaf.dtype), lowered.out_info
+            )
+
+        state = compiling(programs.start, keys)
+        ready = compiling(programs.prepare, state, x_obs)
+        trained = compiling(programs.train, state, ready)
+        proposal = compiling(programs.propose, state, x_obs)
+        if programs.simulate is not None:
+            x, valid = compiling(programs.simulate, state, proposal.theta)
+        else:
+            rows = (*lanes, num_simulations)
+            x = ShapeDtypeStruct((*rows, *x_obs.shape[len(lanes) :]), jnp.float32)
+            valid = ShapeDtypeStruct(rows, jnp.bool_)
+        _, distance = compiling(programs.append, state, proposal, x, valid, x_obs)
+        compiling(programs.finish, state, trained, ready, distance, x_obs)
+        for job in jobs:
+            job.result()
 
 
 def _lanes(stage: Callable) -> Callable:

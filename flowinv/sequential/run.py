@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, ShapeDtypeStruct
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail, finite_float32, named, one_key
@@ -37,7 +37,12 @@ from flowinv.models.entrance import admit_estimator, admit_parts, estimator_mark
 from flowinv.models.estimator import Estimator
 from flowinv.models.posterior import Posterior
 from flowinv.sequential.method import Plan, RoundsMethod
-from flowinv.sequential.programs import Programs, lane_sharding, make_programs
+from flowinv.sequential.programs import (
+    Programs,
+    compile_ahead,
+    lane_sharding,
+    make_programs,
+)
 from flowinv.sequential.proposals import KS_LIMIT
 from flowinv.sequential.state import SIMULATE, RoundInfo, RoundsState, empty_info
 from flowinv.training.checkpoint import Checkpoints, Marks
@@ -179,9 +184,14 @@ class _Driver:
         size = len(lanes)
         if not self.batched:
             keys, x_obs = keys[0], x_obs[0]
-        with self.lock:  # the first lane compiles, the others find the program
+        sharding = lane_sharding(size) if self.batched else None
+        with self.lock:  # the first lane compiles, the others find the programs
+            if sharding is None:
+                shapes = (ShapeDtypeStruct(a.shape, a.dtype) for a in (keys, x_obs))
+                count = self.plan.method.num_simulations
+                compile_ahead(self.programs, *shapes, count)
             state = self.programs.start(keys)
-        if self.batched and (sharding := lane_sharding(size)) is not None:
+        if sharding is not None:
             state, x_obs = jax.device_put((state, x_obs), sharding)
         store, history = self._store(lanes, keys, x_obs), []
         if store is not None and store.latest() is not None:
