@@ -214,10 +214,11 @@ def test_a_mixture_prior_of_two_far_modes():
     assert 0.9 < theta[:, 0].std() / width < 1.1
 
 
-def test_fifty_seeds_of_two_moons_by_atoms():
+@each_method
+def test_fifty_seeds_of_two_moons(name):
     """2 rounds of 1,000: all finish, all finite, none above C2ST 0.80."""
     task = get_task("two_moons")
-    method = APT(num_rounds=2, num_simulations=1_000)
+    method = KINDS_OF_ROUNDS[name](num_rounds=2, num_simulations=1_000)
     estimator = build_estimator(task, "spline", method.network)
     x_obs, _ = task.observation(1)
     done = run_rounds(
@@ -227,4 +228,5 @@ def test_fifty_seeds_of_two_moons_by_atoms():
     for lane, posterior in enumerate(done.posteriors):
         theta = posterior.sample(jax.random.key(lane), x_obs, 1_000)
         assert bool(jnp.isfinite(theta).all())
+        assert done.history[lane].round.tolist() == [0, 1]
         assert c2st(exact, np.asarray(theta), "mlp").score < 0.80
