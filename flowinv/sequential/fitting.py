@@ -23,7 +23,7 @@ from flowinv.sequential.rows import (
 )
 from flowinv.sequential.state import TRAIN, RoundsState
 from flowinv.training.engine import form_of, make_parts
-from flowinv.training.epoch import run_epoch
+from flowinv.training.epoch import answer, run_epoch
 from flowinv.training.state import Schedule, TrainState, init_state
 
 __all__ = ["Prepared", "Trained", "prepare", "train_round"]
@@ -147,7 +147,10 @@ def _kept(plan: Plan, state: RoundsState, new: Any, old: Any) -> Any:
 
 
 def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
-    """Train this round's networks; a stopped lane takes no step."""
+    """Train this round's networks; a stopped lane takes no step.
+
+    Training that does not surely improve on its start returns that (`make_choose`).
+    """
     estimator, config = plan.estimator, plan.method.train
     frozen = prepared.frozen
     source = partial_source(
@@ -180,17 +183,17 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
 
     def member(key: Array, old: Any) -> TrainState:
         new = estimator.draw(jax.random.fold_in(key, _DRAW), frozen)
+        first = form.ravel(_kept(plan, state, new, old))
         start = init_state(
-            jax.random.fold_in(key, _STEPS),
-            form.ravel(_kept(plan, state, new, old)),
-            optimizer,
-            config.ema_decay > 0,
+            jax.random.fold_in(key, _STEPS), first, optimizer, config.ema_decay > 0
         )
-        return jax.lax.while_loop(
+        trained = jax.lax.while_loop(
             lambda s: ~s.stopped,
             epoch,
             start._replace(stopped=state.stopped),
         )
+        chosen, _ = answer(parts, first, trained, prepared.validation)
+        return trained._replace(best_params=chosen)
 
     key, old = plan.round_key(state, TRAIN), state.variables.params
     if config.num_members == 1:
