@@ -28,7 +28,10 @@ QUICK = [
 TASK = "--task=gaussian_linear_uniform:dim=2"
 
 
-@pytest.fixture(scope="module", params=["tsnpe", "apt"])
+SLOW_APT = pytest.param("apt", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["tsnpe", SLOW_APT])
 def finished(request, tmp_path_factory):
     """Folder of a finished run of each method: two observations, two seeds."""
     out = tmp_path_factory.mktemp("rounds") / request.param

@@ -43,8 +43,8 @@ def fit(flow, count, **changes):
 
 
 def test_the_default_flow_of_few_simulations():
-    """Half a minute of the shipped spline: worse than it will be, and says so."""
-    posterior = fit("spline", 2_000, max_epochs=60, batch_size=128)
+    """Twenty seconds of the shipped spline: worse than it will be, and says so."""
+    posterior = fit("spline", 2_000, max_epochs=40, batch_size=128)
     assert_good(fi.diagnose(KEY, posterior, TASK, MEASURED), 0.75, 0.5, 2.5, 1.0)
 
 

@@ -259,8 +259,10 @@ def test_vmap_equals_a_loop_and_jit_equals_none(case):
     ]
     axes = (None, 0, None if context is None else 0)
     mapped = jax.jit(jax.vmap(log_prob, axes))(variables, z, context)
-    plain = case.module().apply(variables, z, context)
-    for other in (mapped, plain, log_prob(variables, z, context)):
+    others = [mapped, log_prob(variables, z, context)]
+    if case.dim == 2:  # operation by operation: a hundred small compilations
+        others.append(case.module().apply(variables, z, context))
+    for other in others:
         np.testing.assert_allclose(other, np.stack(rows), rtol=1e-3, atol=1e-3)
 
 
@@ -319,7 +321,7 @@ def test_the_density_integrates_to_one_in_2d(flow, scale):
     cloud = np.asarray(directions(case)[0](variables, base, None)[0])
     low, high = cloud.min(0), cloud.max(0)
     pad = 0.2 * (high - low)
-    axes = np.linspace(low - pad, high + pad, 600)
+    axes = np.linspace(low - pad, high + pad, 300)
     grid = np.stack(np.meshgrid(*axes.T, indexing="ij"), -1).astype(np.float32)
     density = np.exp(jitted(case, "log_prob")(variables, grid, None))
     cell = np.prod(axes[1] - axes[0])

@@ -183,7 +183,7 @@ def test_atomic_and_closed_form_agree_on_a_gaussian_problem():
         return mixture_apt_loss(q(params, x), proposal, z).mean()
 
     def fit(loss):
-        steps = 1_500
+        steps = 700
         optimizer = optax.adam(optax.cosine_decay_schedule(0.02, steps))
         start = {"a": jnp.ones(2) * 0.5, "b": jnp.zeros(2), "s": -0.5 * jnp.ones(2)}
 

@@ -124,7 +124,7 @@ def test_narrow_posteriors_are_found_in_a_box():
 
 
 @pytest.mark.parametrize("placed", [True, False])
-@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("dim", [1, 5])
 def test_any_number_of_parameters(dim, placed):
     prior = uniform([0.0] * dim, [1.0] * dim)
     data = simulate(jax.random.key(0), prior, Linear(dim), 200)

@@ -59,7 +59,7 @@ TOGETHER = [
     "step_scan:fit_amplitude=true,fit_background=true,read_noise=2",
 ]
 # These have failed: the rest are slow rows.
-FAST = ["step_scan:read_noise=5", TOGETHER[2], "beam_profile:observable=knife_edge"]
+FAST = [TOGETHER[2], "beam_profile:observable=knife_edge"]
 SPECS = [
     pytest.param(spec, marks=[] if spec in FAST else [pytest.mark.slow])
     for spec in [*VALUES, *ALONE, *TOGETHER]
