@@ -187,6 +187,8 @@ def _lanes(stage: Callable) -> Callable:
         )
         return own(*(leaf for leaf in leaves if leaf.size))
 
+    # Compilers and profilers speak of the stage.
+    run.__name__ = getattr(stage, "func", stage).__name__
     return run
 
 

@@ -55,14 +55,30 @@ def test_every_method_runs_and_reports(estimator, simulator, quick, method):
     assert bool(estimator.prior.contains(theta).all())
 
 
+@pytest.fixture
+def compilations():
+    """Names of programs, as often as they were compiled or read from the disk."""
+    names = []
+
+    def note(event, seconds, **more):
+        del seconds
+        if event.endswith("backend_compile_duration"):
+            names.append(more["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
 def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
-    estimator, simulator, quick, monkeypatch, tmp_path
+    estimator, simulator, quick, monkeypatch, compilations, tmp_path
 ):
     chex.clear_trace_counter()
     # Once for the step, once for validation, once to compare with the start.
     traced = chex.assert_max_traces(truncated.npe_loss, n=3)
     monkeypatch.setattr(truncated, "npe_loss", traced)
-    rest = (KEY, estimator, simulator, X_OBS, quick("box"))
+    # A size of its own: no other test has compiled these programs.
+    rest = (KEY, estimator, simulator, X_OBS, quick("box", num_simulations=310))
     asked = []
 
     def stop():
@@ -73,6 +89,9 @@ def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
         run_rounds(*rest, folder=tmp_path, should_stop=stop)
     done = run_rounds(*rest, folder=tmp_path)
     assert [len(history.round) for history in done.history] == [3, 3, 3]
+    # Compiled ahead, and found by the calls.
+    for stage in ("propose", "simulate", "put", "prepare", "train_round", "finish"):
+        assert compilations.count(f"jit({stage})") == 1, stage
 
 
 # Vmapped programs take half a minute to compile: test_devices.py has boxes' stages.
