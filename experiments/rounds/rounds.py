@@ -23,6 +23,7 @@ from typing import Any
 
 from flowinv.experiment.config import EvaluateConfig, RunConfig
 from flowinv.methods import APT, Truncated
+from flowinv.sequential.method import RoundsMethod
 
 METHODS = {"auto": Truncated(), "apt": APT(), "box": Truncated(region="box")}
 # metrics.json's names, as columns.
@@ -97,6 +98,15 @@ def table() -> dict[str, RunConfig]:
     return cells
 
 
+def kind_of(method: RoundsMethod) -> str:
+    """Name of a method of a cell, whatever its rounds and simulations."""
+    for name, own in METHODS.items():
+        sizes = {f: getattr(own, f) for f in ("num_rounds", "num_simulations")}
+        if replace(method, **sizes) == own:
+            return name
+    raise ValueError(f"no cell has the method {method}")
+
+
 def rows_of(name: str, config: RunConfig, metrics: dict[str, Any]) -> list[list[Any]]:
     """One row for each seed of a finished cell."""
     import jax
@@ -114,7 +124,7 @@ def rows_of(name: str, config: RunConfig, metrics: dict[str, Any]) -> list[list[
             [
                 name,
                 config.task,
-                name.split("-")[2],
+                kind_of(config.method),
                 flow,
                 config.method.num_rounds,
                 config.method.num_simulations,

@@ -23,7 +23,9 @@ def test_every_cell_is_a_run_that_may_begin(rounds):
     assert len(cells) == len({repr(config.to_json()) for config in cells.values()})
     for name, config in cells.items():
         config.check()
-        assert name.startswith(f"{config.task}-{config.evaluate.observations}-")
+        kind = rounds.kind_of(config.method)
+        own = f"{config.task}-{config.evaluate.observations}-{kind}-"
+        assert name.startswith(own)
 
 
 def test_a_row_holds_what_the_run_measured(rounds):
