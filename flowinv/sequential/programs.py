@@ -114,7 +114,7 @@ def make_programs(
     )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def compile_ahead(
     programs: Programs,
     keys: ShapeDtypeStruct,
@@ -123,7 +123,7 @@ def compile_ahead(
 ) -> None:
     """Compile the stages of a round side by side; calls of them find the programs.
 
-    One after another they would take twice as long where there are two cores.
+    One after another they take half as long again on two cores (31 s instead of 22).
     """
     lanes = keys.shape
     with ThreadPoolExecutor() as pool:
