@@ -1,6 +1,7 @@
 """Proposals: their densities, and rows that do not come from them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def later(estimator, quick):
     def make(name):
         method = quick(name)
         plan = Plan(estimator, method)
-        state = plan.start(jax.random.key(0), (2,))
+        state = jax.jit(plan.start, static_argnums=1)(jax.random.key(0), (2,))
         box = Box(jnp.asarray([0.0, -1.0]), jnp.asarray([0.6, -0.3]))
         variables = state.variables
         if variables.frozen.box is not None:
@@ -48,11 +49,17 @@ def later(estimator, quick):
     return make
 
 
+# Compiled once each: operation by operation they are hundreds of small programs.
+compiled = functools.partial(jax.jit, static_argnums=0)
+
+
+@compiled
 def propose(plan, state):
     key = plan.round_key(state, PROPOSE)
     return plan.method.propose(plan, key, state, X_OBS)
 
 
+@compiled
 def distance_of(plan, state, theta):
     return plan.method.proposal_distance(plan, state, X_OBS, theta)
 
@@ -82,10 +89,16 @@ def test_density_of_each_proposal(later, method):
         np.testing.assert_allclose(rows.log_prob, expected, atol=2e-3)
 
 
+@compiled
+def log_q(plan, state, z):
+    return plan.log_q(state.variables, z, X_OBS)
+
+
+@compiled
 def _with_level(plan, state):
     """The region of the posterior's upper 80 %."""
     z = plan.draws(jax.random.key(1), state.variables, X_OBS, 4_000)
-    level = jnp.quantile(plan.log_q(state.variables, z, X_OBS), 0.2)
+    level = jnp.quantile(log_q(plan, state, z), 0.2)
     # The prior is z: candidates lie around these draws.
     return state._replace(region=Cut(None, level), draws=z)
 
@@ -101,10 +114,10 @@ def test_highest_density_region_holds_prior_draws(later):
     state = _with_level(plan, state)
     level = state.region.level
     rows = propose(plan, state)
-    log_q = plan.log_q(state.variables, rows.theta, X_OBS)  # theta is z: N(0, I) prior
-    assert float((log_q >= level - 1e-4).mean()) == 1.0
+    # Theta is z: an N(0, I) prior.
+    assert float((log_q(plan, state, rows.theta) >= level - 1e-4).mean()) == 1.0
     prior = jax.random.normal(jax.random.key(2), (200_000, 2))
-    prior = prior[plan.log_q(state.variables, prior, X_OBS) >= level]
+    prior = prior[log_q(plan, state, prior) >= level]
     edges = np.quantile(prior[:, 0], np.linspace(0, 1, 7)[1:-1])
     counts = np.bincount(np.digitize(rows.theta[:, 0], edges), minlength=6)
     assert stats.chisquare(counts).pvalue > 1e-3
