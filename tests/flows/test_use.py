@@ -79,13 +79,14 @@ def test_a_users_own_map_makes_a_flow():
     z = normals(ROWS, 3)
     for kind in (CouplingFlow, AutoregressiveFlow):
         flow = kind(univariate=Shift(), num_layers=2, hidden=(8,))
-        variables = flow.init(jax.random.key(0), z)
+        variables = jax.jit(flow.init)(jax.random.key(0), z)
         rng = np.random.default_rng(0)
         variables = jax.tree.map(
             lambda leaf, rng=rng: leaf + 0.3 * rng.normal(size=leaf.shape), variables
         )
-        base, log_det = flow.apply(variables, z, method="inverse_and_log_det")
-        back, _ = flow.apply(variables, base, method="forward_and_log_det")
+        apply = jax.jit(flow.apply, static_argnames="method")
+        base, log_det = apply(variables, z, method="inverse_and_log_det")
+        back, _ = apply(variables, base, method="forward_and_log_det")
         np.testing.assert_allclose(back, z, atol=1e-4)
         # Shifts move no volume: the head's constant scale is all there is.
         np.testing.assert_allclose(log_det, log_det[0], rtol=1e-5)
@@ -103,9 +104,10 @@ def test_the_distribution_is_a_pytree(kind):
     inside = jax.jit(lambda d, z: d.log_prob(z))(found, z)
     np.testing.assert_allclose(inside, expected, rtol=1e-4, atol=1e-4)
     each = jax.vmap(make, (None, 0))(variables, context)
-    mapped = jax.vmap(lambda d, z: d.log_prob(z))(each, z)
+    mapped = jax.jit(jax.vmap(lambda d, z: d.log_prob(z)))(each, z)
     np.testing.assert_allclose(mapped, expected, rtol=1e-4, atol=1e-4)
-    gradient = jax.grad(lambda v: make(v, context).log_prob(z).sum())(variables)
+    slope = jax.jit(jax.grad(lambda v: make(v, context).log_prob(z).sum()))
+    gradient = slope(variables)
     chex.assert_tree_all_finite(gradient)
 
 
@@ -126,7 +128,9 @@ def test_z_context_and_place_broadcast(kind):
         expected = apply(variables, *many)
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
     placed = Placed(normals(5, 1, 2), 0.1 * normals(5, 1, 2))
-    forward = flow.apply(variables, z, context, placed, method="forward_and_log_det")
+    forward = jax.jit(flow.apply, static_argnames="method")(
+        variables, z, context, placed, method="forward_and_log_det"
+    )
     assert forward[0].shape == (5, 8, 2)
     assert forward[1].shape == (5, 8)
 

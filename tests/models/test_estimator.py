@@ -10,7 +10,7 @@ import pytest
 from flowinv.data.simulate import simulate
 from flowinv.flows import CINN, SplineCouplingFlow
 from flowinv.models.estimator import Estimator
-from flowinv.models.placing import place
+from flowinv.models.placing import place, predict
 from flowinv.networks.mlp import MLP
 from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import normal, uniform
@@ -44,6 +44,11 @@ class Linear:
 @pytest.fixture(scope="module")
 def data():
     return simulate(jax.random.key(0), normal([0, 0], [1, 1]), Linear(2), 4_000)
+
+
+# Compiled: operation by operation they are a hundred small programs.
+features_of = jax.jit(Estimator.features, static_argnums=0)
+apply_flow = jax.jit(Estimator.apply_flow, static_argnums=(0, 1))
 
 
 def make(**fields):
@@ -84,9 +89,9 @@ def test_the_place_is_exact_for_a_linear_gaussian(data, embedding):
     estimator = make(embedding=embedding)
     variables = initial(KEY, estimator, data, 400)
     new = simulate(jax.random.key(9), estimator.prior, Linear(2), 2_000)
-    features = estimator.features(variables.frozen, new.x)
+    features = features_of(estimator, variables.frozen, new.x)
     log_q, outside = (
-        estimator.apply_flow(what, variables.params, new.theta, features)
+        apply_flow(estimator, what, variables.params, new.theta, features)
         for what in ("log_prob", "out_of_range")
     )
     design = Linear(2).design
@@ -124,19 +129,21 @@ def test_narrow_posteriors_are_found_in_a_box():
 
 
 @pytest.mark.parametrize("placed", [True, False])
-@pytest.mark.parametrize("dim", [1, 5])
+@pytest.mark.parametrize("dim", [1, 2, 5])
 def test_any_number_of_parameters(dim, placed):
     prior = uniform([0.0] * dim, [1.0] * dim)
     data = simulate(jax.random.key(0), prior, Linear(dim), 200)
     flow = SplineCouplingFlow(num_layers=2, hidden=(8,), head_hidden=(8,), num_bins=4)
     estimator = make(prior=prior, flow=flow, placed=placed, embedding=MLP((3,)))
     variables = initial(KEY, estimator, data, 20)
-    features = estimator.features(variables.frozen, data.x)
+    features = features_of(estimator, variables.frozen, data.x)
     assert features.inputs.shape == (200, 4)
     assert features.known.shape == (200, 4 * dim if placed else 0)
     begins = estimator.placed_of(features)
     if placed:
-        found = place(prior, variables.frozen.placing, features.inputs)
+        found = jax.jit(lambda *of: place(prior, predict(*of)))(
+            variables.frozen.placing, features.inputs
+        )
         for one, other in zip(begins, found, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
     else:
@@ -145,7 +152,7 @@ def test_any_number_of_parameters(dim, placed):
     assert context.shape == (200, 3 + (4 * dim if placed else 0))
     z = prior.to_latent(data.theta)
     log_q, outside = (
-        estimator.apply_flow(what, variables.params, z, features)
+        apply_flow(estimator, what, variables.params, z, features)
         for what in ("log_prob", "out_of_range")
     )
     assert log_q.shape == outside.shape == (200,)
@@ -184,14 +191,14 @@ def test_embedding_alone_gets_gradients(data):
     """Frozen numbers are not trained; every trained one has a finite gradient."""
     estimator = make(embedding=MLP((4,), "silu"))
     variables = initial(KEY, estimator, data, 400)
-    features = estimator.features(variables.frozen, data.x[:64])
+    features = features_of(estimator, variables.frozen, data.x[:64])
 
     def loss(params):
         return estimator.apply_flow(
             "log_prob", params, data.theta[:64], features
         ).mean()
 
-    slopes = jax.grad(loss)(variables.params)
+    slopes = jax.jit(jax.grad(loss))(variables.params)
     assert set(variables.params) == {"embedding", "flow"}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
 

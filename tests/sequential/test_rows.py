@@ -50,19 +50,40 @@ def test_batches_hold_no_row_twice_and_all_rows_in_turn(count):
     assert not np.array_equal(order[:count], other[:count])
 
 
+# Compiled once each: operation by operation they are hundreds of small programs.
+compiled = functools.partial(jax.jit, static_argnums=0)
+appended, prepared_by = compiled(append), compiled(prepare)
+
+
 def start(estimator, method):
     plan = Plan(estimator, method)
-    state = plan.start(jax.random.key(0), (2,))
+    state = jax.jit(plan.start, static_argnums=1)(jax.random.key(0), (2,))
     return plan, state
+
+
+@compiled
+def weights_of(plan, state):
+    return plan.method.weights(plan, state, X_OBS)
+
+
+@compiled
+def propose(plan, state):
+    return plan.method.propose(plan, jax.random.key(5), state, X_OBS)
+
+
+@compiled
+def log_q_of(plan, state, z):
+    return plan.log_q(state.variables, z, X_OBS)
 
 
 def usable(plan, state, index=None):
     if index is not None:
         state = state._replace(index=jnp.int32(index))
-    use = filled(state) & state.valid
-    return np.asarray(use & (plan.method.weights(plan, state, X_OBS) > 0))
+    use = np.asarray(filled(state) & state.valid)
+    return use & (np.asarray(weights_of(plan, state)) > 0)
 
 
+@compiled
 def put(plan, state, box, key, valid=None):
     """Rows of the prior cut to `box` as the next round."""
     prior = CutPrior(plan.estimator.prior, box)
@@ -104,12 +125,12 @@ def test_rows_of_a_smaller_box_count_less_when_it_grows(estimator, quick):
         state = put(plan, state, small(half), jax.random.key(round_index))
     state = state._replace(index=jnp.int32(2))
     assert usable(plan, state)[300:900].all()
-    weights = np.asarray(plan.method.weights(plan, state, X_OBS))
+    weights = np.asarray(weights_of(plan, state))
     # Masses of the boxes: all, 0.383^2 and 0.683^2 of the prior.
     density = [1.0 / (2 * stats.norm.cdf(half) - 1) ** 2 for half in boxes]
     ratio = sum(density) / (density[0] + density[2])
     np.testing.assert_allclose(weights[300:600] * ratio, 1.0, rtol=1e-4)
-    prepared = jax.jit(functools.partial(prepare, plan))(state, X_OBS)
+    prepared = prepared_by(plan, state, X_OBS)
     assert int(prepared.num_used) == usable(plan, state).sum()
     used = weights[usable(plan, state)]
     expected = used.sum() ** 2 / (used**2).sum()
@@ -136,15 +157,14 @@ def test_failed_rows_are_atoms_and_nothing_else(estimator, quick):
         plan, state = start(estimator, quick(name))
         state = put(plan, state, small(6.0), jax.random.key(0), valid)
         state = state._replace(index=jnp.int32(0))
-        ready = jax.jit(functools.partial(prepare, plan))
-        prepared = ready(state, X_OBS)
+        prepared = prepared_by(plan, state, X_OBS)
         assert int(prepared.num_used) == 200
         assert int(prepared.num_train) == (270 if kept else 180)
         failed = prepared.training.weight[: int(prepared.num_train)] == 0
         assert int(failed.sum()) == (90 if kept else 0)
         # Their x is no number of the solved Gaussian, nor of the statistics.
         wild = jnp.where(state.valid[:, None], state.x, 1e6)
-        other = ready(state._replace(x=wild), X_OBS).frozen
+        other = prepared_by(plan, state._replace(x=wild), X_OBS).frozen
         for a, b in zip(
             jax.tree.leaves(other), jax.tree.leaves(prepared.frozen), strict=True
         ):
@@ -168,7 +188,7 @@ def test_rows_outside_the_highest_density_region_are_left_out(estimator, quick):
     """All rows of the region and no others, by the last posterior's own density."""
     plan, state = start(estimator, quick("hdr", num_simulations=2_000))
     state = put(plan, state, small(6.0), jax.random.key(0))
-    log_q = np.asarray(plan.log_q(state.variables, state.theta, X_OBS))[:2_000]
+    log_q = np.asarray(log_q_of(plan, state, state.theta))[:2_000]
     threshold = float(np.median(log_q))
     cut = Cut(None, jnp.float32(threshold))
     use = usable(plan, state._replace(region=cut))
@@ -180,7 +200,7 @@ def test_rows_outside_the_highest_density_region_are_left_out(estimator, quick):
 
 def level_at(plan, state, radius):
     """Density of the new network, a round normal, on a circle in its latent."""
-    return plan.log_q(state.variables, jnp.asarray([[radius, 0.0]]), X_OBS)[0]
+    return log_q_of(plan, state, jnp.asarray([[radius, 0.0]]))[0]
 
 
 def test_rows_of_boxes_and_of_regions_in_them_are_the_prior_together(estimator, quick):
@@ -191,7 +211,7 @@ def test_rows_of_boxes_and_of_regions_in_them_are_the_prior_together(estimator, 
     level = level_at(plan, state, 0.8)
     boxes = with_box(state.region.boxes, state.index, small(1.2))
     state = state._replace(region=Cut(boxes, level))
-    rows = plan.method.propose(plan, jax.random.key(5), state, X_OBS)
+    rows = propose(plan, state)
     radius = np.linalg.norm(rows.theta, axis=-1)
     assert radius.max() <= 0.8 + 1e-4
     assert len(np.unique(np.asarray(rows.theta), axis=0)) == 2_000
@@ -200,8 +220,8 @@ def test_rows_of_boxes_and_of_regions_in_them_are_the_prior_together(estimator, 
     # 16,000 candidates: 0.26 of the box's to 1.4 %; three of it.
     np.testing.assert_allclose(gap, -np.log(disc), atol=0.05)
     valid = jnp.ones(2_000, bool)
-    state = append(plan, state, rows, rows.theta, valid)
-    weights = np.asarray(plan.method.weights(plan, state, X_OBS))
+    state = appended(plan, state, rows, rows.theta, valid)
+    weights = np.asarray(weights_of(plan, state))
     inside = np.linalg.norm(state.theta[:6_000], axis=-1) <= 0.8
     np.testing.assert_array_equal(weights[:6_000] > 0, inside)
     # In the disc all three rounds have drawn everywhere: one weight for all.
@@ -213,14 +233,14 @@ def test_few_candidates_widen_the_region(estimator, quick):
     plan, state = start(estimator, quick("auto"))
     cut = Cut(state.region.boxes, level_at(plan, state, 0.01))
     state = state._replace(region=cut)
-    rows = plan.method.propose(plan, jax.random.key(5), state, X_OBS)
+    rows = propose(plan, state)
     assert len(np.unique(np.asarray(rows.theta), axis=0)) == 300
     radius = np.linalg.norm(rows.theta, axis=-1).max()
     gap = rows.log_prob - plan.estimator.prior.log_prob(rows.theta)
     np.testing.assert_allclose(gap, np.log(8.0), atol=1e-4)
     # The 300 innermost of 2,400 hold an eighth of the prior, to 5 %: three of it.
     assert 1.0 - np.exp(-0.5 * radius**2) == pytest.approx(0.125, rel=0.15)
-    state = append(plan, state, rows, rows.theta, jnp.ones(300, bool))
+    state = appended(plan, state, rows, rows.theta, jnp.ones(300, bool))
     assert usable(plan, state)[:300].all()
 
 
