@@ -39,6 +39,19 @@ NUM_BINS = 6
 LAYERS = 3
 
 
+@functools.lru_cache
+def normals(shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: int) -> Any:
+    """Standard normal numbers of these shapes, drawn by one program."""
+
+    @jax.jit
+    def draw(key: jax.Array) -> Any:
+        keys = jax.random.split(key, len(shapes))
+        pairs = zip(keys, shapes, strict=True)
+        return {name: jax.random.normal(key, shape) for key, (name, shape) in pairs}
+
+    return jax.tree.map(np.asarray, draw(jax.random.key(seed))) if shapes else {}
+
+
 @dataclass(frozen=True)
 class Case:
     """Shapes of the parameters for D, and the bijector made of them."""
@@ -48,12 +61,8 @@ class Case:
     identity: bool = True
 
     def params(self, dim: int, scale: float, seed: int = 0) -> dict[str, Any]:
-        shapes = self.shapes(dim)
-        keys = jax.random.split(jax.random.key(seed), len(shapes))
-        drawn = {
-            name: scale * jax.random.normal(key, shape)
-            for key, (name, shape) in zip(keys, shapes.items(), strict=True)
-        }
+        drawn = normals(tuple(self.shapes(dim).items()), seed)
+        drawn = {name: jnp.asarray(scale * leaf) for name, leaf in drawn.items()}
         return {**drawn, "dim": np.zeros(dim)}
 
 

@@ -42,6 +42,7 @@ def fit(flow, count, **changes):
     return fi.train(KEY, estimator, data, fi.TrainConfig(**changes)).posterior
 
 
+@pytest.mark.slow
 def test_the_default_flow_of_few_simulations():
     """Twenty seconds of the shipped spline: worse than it will be, and says so."""
     posterior = fit("spline", 2_000, max_epochs=40, batch_size=128)

@@ -83,7 +83,11 @@ def quick():
     return make
 
 
-METHODS = ("auto", "box", "hdr", "apt", "hybrid")
+# The hybrid is a box and atoms, which have rows of their own: it is a slow one.
+METHODS = (
+    *("auto", "box", "hdr", "apt"),
+    pytest.param("hybrid", marks=pytest.mark.slow),
+)
 
 
 # One method after the other: its programs are compiled once for all tests.
