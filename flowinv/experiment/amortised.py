@@ -152,7 +152,7 @@ def _trained(
         for i, row in enumerate(rows)
     ]
     write_bytes(folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
-    loss = float(np.mean(fit.state.best_loss))
+    loss = fit.validation_loss
     seconds = time.monotonic() - began
     said = {"facts": _facts(fit, loss, seconds), "validation_loss": loss}
     said["seconds"] = seconds

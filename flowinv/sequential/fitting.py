@@ -192,8 +192,8 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
             epoch,
             start._replace(stopped=state.stopped),
         )
-        chosen, _ = answer(parts, first, trained, prepared.validation)
-        return trained._replace(best_params=chosen)
+        chosen = answer(parts, first, trained, prepared.validation)
+        return trained._replace(best_params=chosen.params, best_loss=chosen.loss)
 
     key, old = plan.round_key(state, TRAIN), state.variables.params
     if config.num_members == 1:

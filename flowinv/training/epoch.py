@@ -25,7 +25,7 @@ from flowinv.training.state import (
     TrainState,
     validated,
 )
-from flowinv.training.update import EpochEnd, finish_epoch
+from flowinv.training.update import Choice, EpochEnd, finish_epoch
 
 __all__ = ["EpochParts", "Run", "answer", "make_chunk", "make_stepper", "run_epoch"]
 
@@ -40,14 +40,14 @@ class EpochParts(NamedTuple):
         source: rows.
         update: `(state, batch, key) -> (state, StepInfo)`.
         validate: `(params, blocks, key) -> (loss, out-of-range share)`.
-        choose: `(start, best, blocks, key) -> (params, is_start)`, see `make_choose`.
+        choose: `(start, best, blocks, key) -> Choice`, see `make_choose`.
         schedule: how many epochs.
     """
 
     source: Source
     update: Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]
     validate: Callable[[Any, Batch, Array], tuple[Array, Array]]
-    choose: Callable[[Any, Any, Batch, Array], tuple[Any, Array]]
+    choose: Callable[[Any, Any, Batch, Array], Choice]
     schedule: Schedule
 
 
@@ -72,10 +72,8 @@ def _finish(
     return finish_epoch(state, EpochEnd(total, steps, *validation), parts.schedule)
 
 
-def answer(
-    parts: EpochParts, start: Any, state: TrainState, blocks: Batch
-) -> tuple[Any, Array]:
-    """Return the trained parameters, or those training began with; and whether these.
+def answer(parts: EpochParts, start: Any, state: TrainState, blocks: Batch) -> Choice:
+    """Return the trained parameters, or those training began with.
 
     Args:
         parts: functions.

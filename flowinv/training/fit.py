@@ -29,6 +29,7 @@ from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import Prepared, prepare
 from flowinv.training.source import Source, fixed_source, fresh_source
 from flowinv.training.state import Schedule, TrainState, init_state
+from flowinv.training.update import Choice
 from flowinv.types import Dataset, Simulator
 
 __all__ = ["Fit", "Interrupted", "Progress", "train"]
@@ -52,6 +53,7 @@ class Fit(NamedTuple):
             train_loss, validation_loss, gradient_norm, out_of_range, step, active.
         state: the final `TrainState`.
         message: why training ended, one sentence.
+        validation_loss: of `variables`, nats (mean over an ensemble).
     """
 
     estimator: Estimator
@@ -59,6 +61,7 @@ class Fit(NamedTuple):
     history: dict[str, np.ndarray]
     state: TrainState
     message: str
+    validation_loss: float
 
     @property
     def posterior(self) -> Posterior:
@@ -118,10 +121,11 @@ def train(
         run = _driver(parts, config)
         loop = Loop(run, source.data, ready.blocks, config, total, store)
         state, history = loop(state, ready.frozen, progress, should_stop)
-    params, is_start = _chosen(parts, form, config)(start, state, ready.blocks)
-    best = Variables(params, ready.frozen, config.num_members)
-    message = _verdict(state, history, bool(is_start.all()))
-    return Fit(estimator, best, history, state, message)
+    chosen = _chosen(parts, form, config)(start, state, ready.blocks)
+    best = Variables(chosen.params, ready.frozen, config.num_members)
+    message = _verdict(state, history, bool(chosen.is_start.all()))
+    own = float(chosen.loss.mean())
+    return Fit(estimator, best, history, state, message, own)
 
 
 @contextlib.contextmanager
@@ -225,12 +229,12 @@ def _driver(parts: EpochParts, config: TrainConfig) -> Any:
 
 def _chosen(
     parts: EpochParts, form: Form, config: TrainConfig
-) -> Callable[[Any, TrainState, Batch], tuple[Any, Array]]:
-    """Return `(start, state, blocks) -> (parameters, whether they are the start's)`."""
+) -> Callable[[Any, TrainState, Batch], Choice]:
+    """Return `(start, state, blocks) -> Choice`, parameters as a tree."""
 
-    def one(start: Any, state: TrainState, blocks: Batch) -> tuple[Any, Array]:
-        params, is_start = answer(parts, start, state, blocks)
-        return form.unravel(params), is_start
+    def one(start: Any, state: TrainState, blocks: Batch) -> Choice:
+        chosen = answer(parts, start, state, blocks)
+        return chosen._replace(params=form.unravel(chosen.params))
 
     ensemble = config.num_members > 1
     return compiled(jax.vmap(one, (0, 0, None)) if ensemble else one, once=True)

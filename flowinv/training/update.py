@@ -18,6 +18,7 @@ from flowinv.training.state import (
 )
 
 __all__ = [
+    "Choice",
     "EpochEnd",
     "finish_epoch",
     "make_choose",
@@ -113,17 +114,29 @@ def make_validate(
     return validate
 
 
-def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], tuple[Any, Array]]:
-    """Return `choose(start, best, blocks, key)`: `best` where it is surely better.
+class Choice(NamedTuple):
+    """What training gives in the end.
 
-    And whether it is the start that was chosen.
+    Attributes:
+        params: the trained parameters, or those that training began with.
+        is_start: whether it is the latter.
+        loss: validation loss of these, nats.
+    """
+
+    params: Any
+    is_start: Array
+    loss: Array
+
+
+def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
+    """Return `choose(start, best, blocks, key)`: `best` where it is surely better.
 
     The best of many epochs is better than the start on its own validation rows by
     chance alone: the gain must exceed its error by a factor of `SURE`. Nothing is
     learned then from rows that say nothing beyond the start.
     """
 
-    def choose(start: Any, best: Any, blocks: Batch, key: Array) -> tuple[Any, Array]:
+    def choose(start: Any, best: Any, blocks: Batch, key: Array) -> Choice:
         which = jnp.asarray([True, False])
 
         def picked(keeps: Array) -> Any:
@@ -133,15 +146,17 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], tuple[Any, Arr
             # One after the other: the compiled program holds the loss once.
             losses = jax.lax.map(lambda first: loss(picked(first), block, key), which)
             gain = block.weigh(losses[0] - losses[1])
-            return jnp.stack([gain.sum(), (gain**2).sum()]), block.counts.sum()
+            both = jax.vmap(block.weigh)(losses).sum(-1)
+            sums = jnp.stack([gain.sum(), (gain**2).sum(), *both])
+            return sums, block.counts.sum()
 
         sums, counts = jax.lax.map(one, blocks)
         count = jnp.maximum(counts.sum(), 1)
-        mean, square = sums.sum(0) / count
+        mean, square, first, trained = sums.sum(0) / count
         error = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
         # A start without a finite loss is no rival.
         keeps = jnp.isfinite(mean) & (mean <= SURE * error)
-        return picked(keeps), keeps
+        return Choice(picked(keeps), keeps, jnp.where(keeps, first, trained))
 
     return choose
 

@@ -52,6 +52,7 @@ def test_history_and_verdict(fit, settings):
     assert (fit.history["out_of_range"] < 0.05).all()
     best = fit.history["validation_loss"].argmin()
     assert float(fit.state.best_loss) == fit.history["validation_loss"][best]
+    np.testing.assert_allclose(fit.validation_loss, fit.state.best_loss, rtol=1e-5)
     expected = f"Ended after {epochs} epochs; best validation loss in epoch {best + 1}."
     assert fit.message == expected
     # The state may hold the numbers in another arrangement.
