@@ -19,7 +19,15 @@ from jax.typing import ArrayLike
 
 from flowinv.data.standardise import Statistics, resolve_scaling, standardise
 from flowinv.flows.base import ConditionalFlow
-from flowinv.models.placing import AnyPrior, edge_distances, place, regression_terms
+from flowinv.models.placing import (
+    AnyPrior,
+    edge_distances,
+    place,
+    predict,
+    regression_terms,
+    rest,
+    scaled_estimate,
+)
 from flowinv.models.ridge import Ridge, solve_ridge
 from flowinv.priors.cut import Box, CutPrior, cut, whole_box
 from flowinv.priors.latent import Prior
@@ -110,6 +118,8 @@ class Estimator:
         embedding: linen module from standardised x to `[..., C]`; None takes the
             summaries alone, or the flattened x where there are none.
         summary: raw x to summaries `[..., S]`, such as `ProfileMoments()`; or None.
+            One with a method `estimate(summaries)` to theta and its log error, as
+            `EdgeFit` has, also says where the flow begins.
         input_scaling: map of x before standardisation, `auto` decides from the data
             (`resolve` then names the choice).
         placed: solve where the flow begins for each x (see `flowinv.models.placing`).
@@ -146,13 +156,15 @@ class Estimator:
             box: box that the network lives in.
         """
         summary = jnp.zeros(0, jnp.float32), jnp.ones(0, jnp.float32)
-        if self.summary is not None:
-            summary = _moments(self.summary(rows.x), rows.train > 0)
+        raw = self._raw(rows.x)
+        if raw is not None:
+            summary = _moments(raw, rows.train > 0)
         frozen = Frozen(statistics, summary, None, box)
         if not self.placed:
             return frozen
-        terms = regression_terms(self._regressors(frozen, rows.x))
+        terms = regression_terms(self._regressors(frozen, rows.x, raw))
         targets = self.prior_of(frozen).to_scaled(rows.theta, rows.z)
+        targets = rest(targets, self._estimate(frozen, raw))
         use = rows.train, rows.held, rows.may_vary
         ridge = solve_ridge(terms, targets, *use)
         return frozen._replace(placing=ridge)
@@ -176,13 +188,16 @@ class Estimator:
         event = frozen.statistics.shift.ndim
         batch = inputs.shape[: inputs.ndim - event]
         known = [jnp.zeros((*batch, 0), jnp.float32)]
-        if self.summary is not None:
-            known.append(self._summaries(frozen, x))
+        raw = self._raw(x)
+        if raw is not None:
+            known.append(_scaled(frozen, raw))
         if frozen.placing is not None:
-            regressors = self._regressors(frozen, x)
+            regressors = self._regressors(frozen, x, raw)
+            base = self._estimate(frozen, raw)
+            predicted = predict(frozen.placing, regressors, base)
             prior = self.prior_of(frozen)
-            known += place(prior, frozen.placing, regressors)
-            known.append(edge_distances(prior, frozen.placing, regressors))
+            known += place(prior, predicted)
+            known.append(edge_distances(prior, predicted))
         if self.embedding is None and self.summary is not None:
             inputs = jnp.zeros((*batch, 0), jnp.float32)
         return Features(inputs, jnp.concatenate(known, -1))
@@ -219,17 +234,23 @@ class Estimator:
         placed = self.placed_of(features)
         return self.flow.apply(variables, value, context, placed, method=method)
 
-    def _regressors(self, frozen: Frozen, x: Array) -> Array:
+    def _raw(self, x: Array) -> Array | None:
+        """Summaries as they come, None without any."""
+        return None if self.summary is None else self.summary(x)
+
+    def _estimate(self, frozen: Frozen, raw: Array | None) -> Placed | None:
+        """What summaries that fit theta say, in units of the regression."""
+        if not hasattr(self.summary, "estimate"):
+            return None
+        return scaled_estimate(self.prior_of(frozen), self.summary.estimate(raw))
+
+    def _regressors(self, frozen: Frozen, x: Array, raw: Array | None) -> Array:
         """What the placing regresses on: summaries, or the flattened x."""
-        if self.summary is not None:
-            return self._summaries(frozen, x)
+        if raw is not None:
+            return _scaled(frozen, raw)
         inputs = standardise(frozen.statistics, x, self.input_scaling)
         event = frozen.statistics.shift.ndim
         return inputs.reshape(*inputs.shape[: inputs.ndim - event], -1)
-
-    def _summaries(self, frozen: Frozen, x: Array) -> Array:
-        mean, scale = frozen.summary
-        return (self.summary(x) - mean) / scale
 
     def skeleton(
         self, x_shape: tuple[int, ...], num_members: int = 1, is_cut: bool = False
@@ -246,11 +267,13 @@ class Estimator:
         """
         zeros, dim = jnp.zeros(x_shape, jnp.float32), self.prior.dim
         statistics = Statistics(zeros, zeros + 1.0, zeros, zeros + 1.0)
-        size = 0 if self.summary is None else self.summary(zeros + 1.0).shape[-1]
+        raw = self._raw(zeros + 1.0)
+        size = 0 if raw is None else raw.shape[-1]
         summary = jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32)
         frozen = Frozen(statistics, summary, None, whole_box(dim) if is_cut else None)
         if self.placed:
-            terms = regression_terms(self._regressors(frozen, zeros + 1.0)).shape[-1]
+            regressors = self._regressors(frozen, zeros + 1.0, raw)
+            terms = regression_terms(regressors).shape[-1]
             kernel, bias = (jnp.zeros(s, jnp.float32) for s in ((terms, dim), dim))
             frozen = frozen._replace(placing=Ridge(kernel, bias, kernel, bias))
         params = self.draw(jax.random.key(0), frozen)
@@ -271,6 +294,12 @@ class Estimator:
 
         x_shape = (1, *frozen.statistics.shift.shape)
         return jax.eval_shape(shapes, jax.ShapeDtypeStruct(x_shape, jnp.float32))
+
+
+def _scaled(frozen: Frozen, raw: Array) -> Array:
+    """Summaries in sds of the training rows."""
+    mean, scale = frozen.summary
+    return (raw - mean) / scale
 
 
 def _moments(values: Array, use: Array) -> tuple[Array, Array]:

@@ -5,6 +5,9 @@ linear regression of z pays for it. A parameter with two edges is therefore regr
 its own units, where instruments are close to linear, and the estimate is carried into
 z by the prior's own transport, error bar and all. Unbounded parameters are regressed
 in z. The result is the `placed` that flows take.
+
+A summary that fits a model itself (`estimate`) says where theta is and how well it is
+known; the regression is then one of what is left, in its errors.
 """
 
 import jax.numpy as jnp
@@ -24,7 +27,10 @@ __all__ = [
     "cut_normal_quantile",
     "edge_distances",
     "place",
+    "predict",
     "regression_terms",
+    "rest",
+    "scaled_estimate",
 ]
 
 # With more features their products would outnumber the rows of small studies.
@@ -33,6 +39,8 @@ MAX_QUADRATIC = 24
 FEATURE_RANGE = 6.0
 # Errors between an estimate and an edge over which the edge matters.
 EDGE_REACH = 3.0
+# Errors at which an estimate counts as that far off.
+FAR_OFF = 8.0
 # A prior, or what is left of one.
 AnyPrior = Prior | CutPrior
 # In errors: quantiles stay this far inside the edges, where z is infinite.
@@ -52,15 +60,45 @@ def regression_terms(features: Array) -> Array:
     return jnp.concatenate([features, features[..., i] * features[..., j]], -1)
 
 
-def place(prior: AnyPrior, ridge: Ridge, features: Array) -> Placed:
-    """Estimate and log error in z for features `[..., F]`.
+def scaled_estimate(prior: AnyPrior, estimate: Placed) -> Placed:
+    """Put an estimate of theta and its log error in units of a regression, `[..., D]`.
+
+    Parameters that are regressed in z get the mean 0 and the error 1.
+    """
+    zeros = jnp.zeros_like(estimate.mean)
+    slope = prior.to_scaled(zeros + 1.0, zeros) - prior.to_scaled(zeros, zeros)
+    known = slope > 0
+    mean = jnp.where(known, prior.to_scaled(estimate.mean, zeros), 0.0)
+    log_slope = jnp.log(jnp.where(known, slope, 1.0))
+    return Placed(mean, jnp.where(known, estimate.log_sd + log_slope, 0.0))
+
+
+def rest(target: Array, base: Placed | None) -> Array:
+    """Return what a regression explains of `target`: all, or errors of an estimate."""
+    if base is None:
+        return target
+    pull = (target - base.mean) * jnp.exp(-base.log_sd)
+    # A fit that went astray must not bend all others.
+    return jnp.clip(pull, -FAR_OFF, FAR_OFF)
+
+
+def predict(ridge: Ridge, features: Array, base: Placed | None = None) -> Placed:
+    """Mean and log sd in units of the regression for features `[..., F]`."""
+    mean, log_sd = ridge.predict(regression_terms(features))
+    if base is not None:
+        mean = base.mean + jnp.exp(base.log_sd) * mean
+        log_sd = base.log_sd + log_sd
+    return Placed(mean, log_sd)
+
+
+def place(prior: AnyPrior, predicted: Placed) -> Placed:
+    """Carry mean and log sd of a regression (`predict`) into z.
 
     For a bounded parameter: the median, and half the 68 % interval, of the normal
     distribution of estimate and error *cut by the prior's edges*, carried into z. Next
     to an edge, and for estimates beyond it, that is where the posterior is.
     """
-    mean, log_sd = ridge.predict(regression_terms(features))
-    log_sd = jnp.clip(log_sd, *LOG_SIGMA_RANGE)
+    mean, log_sd = predicted.mean, jnp.clip(predicted.log_sd, *LOG_SIGMA_RANGE)
     sd = jnp.exp(log_sd)
     sd = jnp.where(prior.flat, _without_prior(sd), sd)
     margin = 1.0 - EDGE_MARGIN * jnp.minimum(sd, 1.0)
@@ -95,7 +133,7 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
     return side * jnp.clip(inside, -1.0, 1.0)
 
 
-def edge_distances(prior: AnyPrior, ridge: Ridge, features: Array) -> Array:
+def edge_distances(prior: AnyPrior, predicted: Placed) -> Array:
     """Distance of the estimate from both edges in its own errors, `[..., 2 D]`.
 
     A posterior that an edge cuts is a truncated one: its shape depends on how many
@@ -103,8 +141,7 @@ def edge_distances(prior: AnyPrior, ridge: Ridge, features: Array) -> Array:
     one no longer tells. Softly bounded to (-1, 1), 1 far inside and for parameters
     without edges.
     """
-    mean, log_sd = ridge.predict(regression_terms(features))
-    sd = jnp.exp(jnp.clip(log_sd, *LOG_SIGMA_RANGE))
+    mean, sd = predicted.mean, jnp.exp(jnp.clip(predicted.log_sd, *LOG_SIGMA_RANGE))
     distances = jnp.concatenate([(mean + 1.0) / sd, (1.0 - mean) / sd], -1)
     bounded = np.tile(prior.bounded, 2)
     return jnp.where(bounded, jnp.tanh(distances / EDGE_REACH), 1.0)

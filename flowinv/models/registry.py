@@ -17,9 +17,11 @@ from flowinv.flows.coupling import CouplingFlow
 from flowinv.flows.univariate import Affine, Spline
 from flowinv.networks.activation import ACTIVATIONS
 from flowinv.networks.conv import ConvEmbedding
+from flowinv.networks.edge_fit import EdgeFit
 from flowinv.networks.mlp import MLP, ResidualMLP
 from flowinv.networks.moments import ProfileMoments
 from flowinv.networks.sets import SetEmbedding
+from flowinv.simulators.knife_edge import EdgeAxis, StepScan
 
 __all__ = [
     "EMBEDDINGS",
@@ -124,6 +126,7 @@ _CLASSES = {
     for kind in (
         *(CouplingFlow, AutoregressiveFlow, Affine, Spline),
         *(MLP, ResidualMLP, ConvEmbedding, SetEmbedding, ProfileMoments),
+        *(EdgeFit, StepScan, EdgeAxis),
     )
 }
 _LINEN = ("parent", "name")

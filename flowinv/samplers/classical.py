@@ -7,7 +7,7 @@ baseline that a posterior is shown beside.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +23,14 @@ Model = Callable[..., np.ndarray]
 
 
 class ClassicalFit(NamedTuple):
-    """Fitted beam parameters of one scan along x and one along y.
+    """Fitted beam parameters of the scans along each axis.
 
     Attributes:
-        value: (mean_x, mean_y, std_x, std_y) in the grid's unit, `[4]`; nan where a
-            fit failed.
-        error: their standard errors, `[4]`.
-        curve: fitted curves on the grid, `[2, P]`.
-        converged: True if both fits ended at finite values and errors.
+        value: means, then stds of the axes in the positions' unit: (mean_x, mean_y,
+            std_x, std_y) for two, `[4]`; nan where a fit failed.
+        error: their standard errors, of the same shape.
+        curve: fitted curves, as long as x.
+        converged: True if all fits ended at finite values and errors.
     """
 
     value: np.ndarray
@@ -101,31 +101,37 @@ def _fit_axis(
     return value, error, curve
 
 
-def classical_fit(x: ArrayLike, grid: ArrayLike, observable: str) -> ClassicalFit:
+def classical_fit(
+    x: ArrayLike, positions: Sequence[ArrayLike], observable: str
+) -> ClassicalFit:
     """Fit one observation by least squares; odd scans give nan, never an exception.
 
     Args:
-        x: the scan over x and the scan over y, one after the other, `[2 P]`.
-        grid: positions, the same for both axes, `[P]`: the simulator's `positions`,
-            which for cumulative sums are the upper edges of the pixels.
+        x: the scans of the axes, one after the other, flat.
+        positions: those of each axis: the simulator's `positions`, which for
+            cumulative sums are the upper edges of the pixels.
         observable: "projections" (Gaussian fit) or "knife_edge" (erf fit; for
             cumulative curves and step scans, rising or falling).
 
     Returns:
-        The fit; `converged` is False if either axis failed.
+        The fit; `converged` is False if an axis failed.
 
     Raises:
         ValueError: for a wrong shape or an unknown observable: mistakes of the
             program, not of the scan.
     """
     check_known("observable", observable, ("projections", "knife_edge"))
-    grid = np.asarray(grid, np.float64)
-    if grid.ndim != 1 or grid.size < 5:
-        fail("grid", "with shape (P,), P at least 5", grid.shape)
+    grids = [np.asarray(own, np.float64) for own in positions]
+    for grid in grids:
+        if grid.ndim != 1 or grid.size < 5:
+            fail("positions", "with shape (P,), P at least 5", grid.shape)
+    sizes = [grid.size for grid in grids]
     x = np.asarray(x, np.float64)
-    check_shape("x", x.shape, (2 * grid.size,))
-    fits = [_fit_axis(grid, scan, observable) for scan in x.reshape(2, -1)]
+    check_shape("x", x.shape, (sum(sizes),))
+    scans = np.split(x, np.cumsum(sizes)[:-1])
+    pairs = zip(grids, scans, strict=True)
+    fits = [_fit_axis(grid, scan, observable) for grid, scan in pairs]
     value = np.stack([fit[0] for fit in fits], axis=1).ravel()
     error = np.stack([fit[1] for fit in fits], axis=1).ravel()
-    curve = np.stack([fit[2] for fit in fits])
+    curve = np.concatenate([fit[2] for fit in fits])
     return ClassicalFit(value, error, curve, bool(np.all(np.isfinite(value))))

@@ -18,9 +18,10 @@ from jax.typing import ArrayLike
 from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.priors.latent import Prior
 from flowinv.simulators.beam_profile import BeamProfile
-from flowinv.simulators.knife_edge import LEAST_RATE, StepScan
+from flowinv.simulators.exposure import LEAST_RATE
+from flowinv.simulators.knife_edge import StepScan
 
-__all__ = ["grid_posterior"]
+__all__ = ["grid_posterior", "on_grid"]
 
 CELLS = 500  # per parameter: a cell is 0.025 posterior standard deviations wide
 SEARCH_CELLS = 80
@@ -64,18 +65,21 @@ def _profile_table(grid: np.ndarray, counts: np.ndarray) -> AxisTable:
     return table
 
 
-def _scan_table(simulator: StepScan, counts: np.ndarray) -> AxisTable:
+def _scan_table(simulator: StepScan, axis: int, counts: np.ndarray) -> AxisTable:
     """Log-likelihood of one step scan; its log A is 0, there is no common total."""
     from scipy.special import ndtr
 
-    grid = simulator.grid
+    own, grid = simulator.axes[axis], simulator.positions[axis]
     time = np.linspace(0.0, 1.0, grid.size)
     scale = simulator.num_photons * (1.0 + simulator.drift * time)
+    scale = scale * (np.array(own.monitor) if own.monitor else 1.0)
+    sign = -1.0 if own.falling else 1.0
 
     def table(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         log_weight = np.empty((mean.size, std.size))
         for column, width in enumerate(std):
-            rate = scale * ndtr((grid - mean[:, None]) / width) + simulator.background
+            passed = ndtr(sign * (grid - mean[:, None]) / width)
+            rate = scale * passed + simulator.background
             rate = np.maximum(rate, LEAST_RATE)
             log_weight[:, column] = (counts * np.log(rate) - rate).sum(axis=1)
         return log_weight, np.zeros_like(log_weight)
@@ -134,8 +138,18 @@ def _total_term(
     return total * (ratio - np.expm1(ratio))
 
 
-def _checked_counts(simulator: BeamProfile | StepScan, x: ArrayLike) -> np.ndarray:
-    """Return the two axes' counts, float64 `[2, P]`."""
+def on_grid(simulator: BeamProfile | StepScan) -> bool:
+    """Whether `grid_posterior` serves this simulator."""
+    if isinstance(simulator, BeamProfile):
+        return not (simulator.rotation or simulator.noise_free)
+    plain = simulator.jitter == 0 and simulator.read_noise == 0
+    return plain and simulator.num_axes == 2 and simulator.dim == 4
+
+
+def _checked_counts(
+    simulator: BeamProfile | StepScan, x: ArrayLike
+) -> list[np.ndarray]:
+    """Return the two axes' counts, float64 `[P]` each."""
     if not isinstance(simulator, BeamProfile | StepScan):
         fail("simulator", "to be a BeamProfile or StepScan", type(simulator).__name__)
     if isinstance(simulator, BeamProfile):
@@ -144,24 +158,20 @@ def _checked_counts(simulator: BeamProfile | StepScan, x: ArrayLike) -> np.ndarr
         if simulator.rotation:
             remedy = "Use nuts_posterior."
             fail("beam", "upright for a grid", "rotation=True", remedy)
-    elif not simulator.has_likelihood or simulator.dim != 4:
-        remedy = "Use nuts_posterior, which needs neither jitter nor read noise."
-        fail(
-            "step scan",
-            "of four parameters without jitter or read noise",
-            simulator,
-            remedy,
-        )
+    elif not on_grid(simulator):
+        expected = "of two axes and four parameters without jitter or read noise"
+        fail("step scan", expected, simulator, "Use nuts_posterior.")
     x = np.asarray(x, np.float64)
     check_shape("x", x.shape, simulator.x_shape)
-    counts = x.reshape(2, -1)
+    counts = np.split(x, [len(simulator.positions[0])])
     is_profile = isinstance(simulator, BeamProfile)
     if is_profile and simulator.observable == "knife_edge":
-        counts = np.diff(counts, axis=1, prepend=0.0)
-    if not np.all(np.isfinite(counts)) or counts.min() < 0:
-        fail("x", "of finite counts of at least 0", "others")
-    if np.any(counts.sum(axis=1) < 1):
-        fail("x", "with counts on both axes", "an empty profile")
+        counts = [np.diff(own, prepend=0.0) for own in counts]
+    for own in counts:
+        if not np.all(np.isfinite(own)) or own.min() < 0:
+            fail("x", "of finite counts of at least 0", "others")
+        if own.sum() < 1:
+            fail("x", "with counts on both axes", "an empty profile")
     return counts
 
 
@@ -179,9 +189,10 @@ def grid_posterior(
 
     Args:
         simulator: an upright `BeamProfile` of either observable (the near-exact
-            Poisson likelihood), or a `StepScan` of four parameters (exact).
+            Poisson likelihood), or a `StepScan` of two axes and four parameters
+            without jitter and read noise (exact).
         prior: prior over the simulator's parameters.
-        x: one observation with shape `[2 P]`.
+        x: one observation with the simulator's `x_shape`.
         num_samples: number of draws n.
         key: typed key, or a numpy generator.
 
@@ -189,7 +200,7 @@ def grid_posterior(
         Independent draws, float64 `[n, D]`, inside the prior's edges.
 
     Raises:
-        ValueError: for a turned or noise-free beam, a scan without a likelihood,
+        ValueError: for a turned or noise-free beam, another kind of scan,
             wrong shapes, bad counts, or a prior that contradicts the observation.
     """
     counts = _checked_counts(simulator, x)
@@ -209,7 +220,7 @@ def grid_posterior(
         if isinstance(simulator, BeamProfile):
             table = _profile_table(simulator.grid, counts[axis])
         else:
-            table = _scan_table(simulator, counts[axis])
+            table = _scan_table(simulator, axis, counts[axis])
         axes.append(_tabulate(table, box))
     others = np.asarray(prior.sample(key, num_samples), np.float64)[:, 4:]
     draws = _accepted(simulator, prior, axes, counts[0].sum(), others, rng)

@@ -107,14 +107,14 @@ class BeamProfile:
         return lattice(self.num_points)
 
     @property
-    def positions(self) -> np.ndarray:
-        """Where a value of x belongs, float64 `[P]`: the pixels, or their upper edges.
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the values of x belong on each axis: pixels, or their upper edges.
 
         A cumulative sum counts what lies below g_i + h / 2, the edge of pixel i.
         """
         grid = self.grid
         half = 0.5 * (grid[1] - grid[0]) if self.observable == "knife_edge" else 0.0
-        return grid + half
+        return grid + half, grid + half
 
     @property
     def deterministic(self) -> bool:

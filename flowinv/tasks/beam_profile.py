@@ -11,10 +11,11 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import fail
+from flowinv.networks.edge_fit import EdgeFit
 from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import Prior, uniform
 from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
-from flowinv.simulators.knife_edge import StepScan
+from flowinv.simulators.knife_edge import StepScan, lattice_axes
 from flowinv.tasks.options import boolean, choice, integer, number, parse_options
 from flowinv.tasks.task import (
     ClassicalFit,
@@ -87,18 +88,14 @@ def _prior(name: str, simulator: BeamProfile | StepScan) -> Prior:
 
 def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | None:
     """Grid where the posterior factorises, NUTS where a likelihood is left, or None."""
-    if isinstance(simulator, StepScan):
-        on_grid, has_likelihood = simulator.dim == 4, simulator.has_likelihood
-    else:
-        on_grid, has_likelihood = not simulator.rotation, not simulator.noise_free
-    if not has_likelihood:
+    if getattr(simulator, "noise_free", False):
         return None
 
     def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray | ExactDraws:
         # Imported here: numpyro and scipy load only when a reference is asked for.
-        if on_grid:
-            from flowinv.samplers.grid import grid_posterior
+        from flowinv.samplers.grid import grid_posterior, on_grid
 
+        if on_grid(simulator):
             return grid_posterior(simulator, prior, x, num_samples, key)
         from flowinv.samplers.nuts import nuts_posterior
 
@@ -119,6 +116,10 @@ def _task(
     prior = _prior(prior_name, simulator)
     is_scan = isinstance(simulator, StepScan)
     cumulative = is_scan or simulator.observable == "knife_edge"
+    summaries: dict = {"moments": ProfileMoments(cumulative=cumulative)}
+    if is_scan:
+        low, high = (tuple(map(float, a)) for a in (prior.low, prior.high))
+        summaries["edges"] = EdgeFit(simulator, low, high)
     return Task(
         prior,
         simulator,
@@ -129,10 +130,9 @@ def _task(
         # Read noise takes counts below 0, which have no root.
         input_scaling="asinh" if getattr(simulator, "read_noise", 0) else "root",
         # Moments of one histogram are sufficient up to the window's edges. Those of
-        # a step scan's differences are too noisy: a network reads the whole curve.
-        embedding="mlp" if is_scan else "none",
-        summary="none" if is_scan else "moments",
-        summaries={"moments": ProfileMoments(cumulative=cumulative)},
+        # a step scan's differences are too noisy: its edges are fitted.
+        summary="edges" if is_scan else "moments",
+        summaries=summaries,
         exact=_reference(simulator, prior),
         classical=_classical(simulator, prior, cumulative),
         layout=_layout(simulator),
@@ -153,7 +153,7 @@ def _classical(
         found = classical_fit(x, simulator.positions, kind)
         values, errors = (np.full(prior.dim, np.nan) for _ in range(2))
         values[:4], errors[:4] = found.value, found.error
-        return ClassicalFit(values, errors, found.curve.ravel(), method)
+        return ClassicalFit(values, errors, found.curve, method)
 
     return fit
 
@@ -179,9 +179,8 @@ def _derived(simulator: BeamProfile | StepScan, pitch: float) -> tuple[Derived, 
 
 def _layout(simulator: BeamProfile | StepScan) -> ScanLayout:
     """Both axes side by side."""
-    grid = np.asarray(simulator.positions)
     names = ("horizontal (x)", "vertical (y)")
-    return ScanLayout(names, (grid, grid), "position (grid units)", "counts")
+    return ScanLayout(names, simulator.positions, "position (grid units)", "counts")
 
 
 def _common(options: dict) -> tuple[str, float]:
@@ -216,9 +215,8 @@ def step_scan(texts: Mapping[str, str]) -> Task:
     """
     options = parse_options("step_scan", texts, SCAN_OPTIONS)
     common = _common(options)
+    points = int(options.pop("points", 200))
     fields = {FIELDS.get(option, option): value for option, value in options.items()}
-    simulator = StepScan(**fields)
-    description = (
-        f"Two knife-edge step scans of {simulator.num_points} independent exposures."
-    )
+    simulator = StepScan(lattice_axes(points), **fields)
+    description = f"Two knife-edge step scans of {points} independent exposures."
     return _task("step_scan", simulator, common, description)

@@ -18,7 +18,7 @@ from flowinv.diagnostics.c2st import c2st
 from flowinv.priors.latent import uniform
 from flowinv.samplers.grid import grid_posterior
 from flowinv.simulators.beam_profile import BeamProfile
-from flowinv.simulators.knife_edge import StepScan
+from flowinv.simulators.knife_edge import StepScan, lattice_axes
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "beamline" / "noref_beam"
 LOW, HIGH = [20.0, 20.0, 1.0, 1.0], [80.0, 80.0, 15.0, 15.0]
@@ -62,7 +62,7 @@ def test_agrees_with_published_references(index):
         BeamProfile(),
         BeamProfile(num_points=100),
         BeamProfile(observable="knife_edge"),
-        StepScan(num_points=100, background=10.0, drift=0.1),
+        StepScan(lattice_axes(100), background=10.0, drift=0.1),
     ],
 )
 def test_draws_follow_the_likelihood(simulator):
@@ -146,7 +146,7 @@ def test_same_key_same_draws():
         (BeamProfile(noise_free=True), 4, "has no likelihood"),
         (BeamProfile(rotation=True), 5, "nuts_posterior"),
         (StepScan(jitter=0.1), 4, "without jitter or read noise"),
-        (StepScan(fit_background=True), 5, "step scan of four parameters"),
+        (StepScan(fit_background=True), 5, "of two axes and four parameters"),
         (BeamProfile(num_nuisance=1), 4, "prior of 5 parameters; got 4"),
     ],
 )
