@@ -8,7 +8,15 @@ import numpy as np
 
 from flowinv.checks import fail
 
-__all__ = ["Table", "is_counting", "read_table"]
+__all__ = [
+    "Table",
+    "cells_of",
+    "check_commas",
+    "decode",
+    "is_counting",
+    "number_of",
+    "read_table",
+]
 
 _SEPARATORS = (";", "\t", ",")
 # Separators beside which a comma is a decimal one.
@@ -44,11 +52,11 @@ def read_table(path: Path) -> Table:
     comments, kept = _lines(path)
     separator = _separator([text for _, text in kept])
     if separator in _DECIMAL_COMMA:
-        _check_commas(path, [_cells(text, separator) for _, text in kept])
+        check_commas(path, [cells_of(text, separator) for _, text in kept])
     headers, rows, has_index = comments, [], False
     for number, text in kept:
-        cells = _cells(text, separator)
-        values = [_number(cell, separator) for cell in cells]
+        cells = cells_of(text, separator)
+        values = [number_of(cell, separator) for cell in cells]
         if not rows and len(kept) > 1 and all(value is None for value in values):
             headers = [*headers, cells]
             continue
@@ -86,7 +94,7 @@ def is_counting(values: np.ndarray) -> bool:
 
 def _lines(path: Path) -> tuple[list[list[str]], list[tuple[int, str]]]:
     """Words of the comments, and the numbered lines that hold something else."""
-    text, comments, kept = _decoded(path), [], []
+    text, comments, kept = decode(path, path.read_bytes()), [], []
     for number, line in enumerate(text.splitlines(), start=1):
         body, _, comment = line.partition("#")
         if comment.strip() and not kept:
@@ -99,9 +107,8 @@ def _lines(path: Path) -> tuple[list[list[str]], list[tuple[int, str]]]:
     return comments, kept
 
 
-def _decoded(path: Path) -> str:
+def decode(path: Path, blob: bytes) -> str:
     """The text, by its byte-order mark, as UTF-8, or as what spreadsheets wrote."""
-    blob = path.read_bytes()
     for mark, encoding in _MARKS.items():
         if blob.startswith(mark):
             try:
@@ -127,7 +134,7 @@ def _separator(lines: list[str]) -> str:
     The first line decides only if it holds numbers, as a header may hold anything.
     """
     for separator in _SEPARATORS:
-        first = [_number(cell, separator) for cell in _cells(lines[0], separator)]
+        first = [number_of(cell, separator) for cell in cells_of(lines[0], separator)]
         if any(separator in line for line in lines[1:]) or (
             separator in lines[0] and (len(lines) == 1 or None not in first)
         ):
@@ -135,7 +142,7 @@ def _separator(lines: list[str]) -> str:
     return ""
 
 
-def _cells(text: str, separator: str) -> list[str]:
+def cells_of(text: str, separator: str) -> list[str]:
     """Cells of one line; one trailing separator is forgiven."""
     if not separator:
         return text.split()
@@ -143,7 +150,7 @@ def _cells(text: str, separator: str) -> list[str]:
     return cells[:-1] if len(cells) > 1 and cells[-1] == "" else cells
 
 
-def _check_commas(path: Path, lines: list[list[str]]) -> None:
+def check_commas(path: Path, lines: list[list[str]]) -> None:
     """Refuse commas that may be decimal ones or those of thousands: 1,234."""
     found = [
         cell for cells in lines for cell in cells if re.fullmatch(_WITH_COMMA, cell)
@@ -157,7 +164,7 @@ def _check_commas(path: Path, lines: list[list[str]]) -> None:
         )
 
 
-def _number(cell: str, separator: str) -> float | None:
+def number_of(cell: str, separator: str) -> float | None:
     """The number in a cell, None for text (nan and inf are numbers, refused later)."""
     if separator in _DECIMAL_COMMA and re.fullmatch(_WITH_COMMA, cell):
         cell = cell.replace(",", ".")

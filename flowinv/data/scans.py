@@ -16,7 +16,7 @@ from flowinv.checks import InputError, check_known, fail
 from flowinv.data.scan_layout import arrange_array, arrange_table, looks_like_positions
 from flowinv.data.scan_text import read_table
 
-__all__ = ["read_scans"]
+__all__ = ["open_npy", "open_npz", "read_scans"]
 
 # Names under which npz and h5 files hold the scans, in order of preference.
 _ARRAY_NAMES = ("observation", "counts", "y", "signal", "intensity", "x")
@@ -91,6 +91,15 @@ def _read_npy(path: Path, part: str, size: int) -> np.ndarray:
     del size
     if part:
         fail(f"{path.name}", "without a name after #, as one array", repr(part))
+    return open_npy(path)
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """Return the array of an npy file.
+
+    Raises:
+        ValueError: for a broken file, pickled objects or an archive.
+    """
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
@@ -115,6 +124,25 @@ def _read_npz(path: Path, part: str, size: int) -> np.ndarray:
             raise
         except broken as error:
             return _fail_numpy(path, error)
+
+
+def open_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file by name.
+
+    Raises:
+        ValueError: for a broken file, pickled objects or a single array.
+    """
+    broken = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            fail(f"{path.name}", "as an npz archive", "one array")
+        with archive:
+            return {name: archive[name] for name in archive.files}
+    except InputError:
+        raise
+    except broken as error:
+        return _fail_numpy(path, error)
 
 
 def _fail_numpy(path: Path, error: Exception) -> NoReturn:
