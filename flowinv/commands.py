@@ -17,6 +17,7 @@ import tyro
 
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.compiling import cache_folder
+from flowinv.data.scan import ReadOptions
 from flowinv.experiment.config import RunConfig
 from flowinv.files import write_bytes
 from flowinv.methods.registry import METHODS
@@ -112,6 +113,9 @@ def _one_line(name: str, metrics: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+_AS_WRITTEN = ReadOptions()
+
+
 @dataclass(frozen=True)
 class Draws:
     """What `infer` draws, and where it goes.
@@ -155,6 +159,7 @@ def infer(
     x: str,
     model: str = "",
     draws: Draws = Draws(),
+    reading: ReadOptions = _AS_WRITTEN,
 ) -> int:
     """Posterior of measured scans from a trained run.
 
@@ -164,20 +169,27 @@ def infer(
         model: model of the run to ask; "" takes the best. In rounds every observation
             has its own, such as spline/observation_1.
         draws: how many draws, and where they go.
+        reading: what the file does not say itself, for a model of `--like`.
     """
     draws.check()
     folder = Path(run).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
     target = draws.target()
-    task = _task_of(folder)
+    from flowinv.experiment.problem import task_of
+
+    task = task_of(folder)
     posterior = _load(folder, model)
     _warn_of_rounds(folder)
     from flowinv.data.scans import read_scans
+    from flowinv.experiment.measure import scans_of
     from flowinv.report.answer_text import answer_table
 
-    counts = posterior.estimator.input_scaling == "root"
-    scans = read_scans(x, posterior.x_shape, counts=counts)
+    if task is not None and task.read is not None:
+        scans = scans_of(task, x, reading)
+    else:
+        counts = posterior.estimator.input_scaling == "root"
+        scans = read_scans(x, posterior.x_shape, counts=counts)
     import jax
 
     key = jax.random.key(draws.seed)
@@ -224,16 +236,6 @@ def _warn_of_rounds(folder: Path) -> None:
             "another scan run its own rounds: flowinv run --method tsnpe --x FILE",
             file=sys.stderr,
         )
-
-
-def _task_of(folder: Path) -> Any:
-    """The task that a run was made for, None for a bare model folder."""
-    saved = folder / "config.json"
-    if not saved.is_file():
-        return None
-    from flowinv.tasks.registry import task
-
-    return task(RunConfig.read(saved).task)
 
 
 def _load(folder: Path, model: str) -> Any:

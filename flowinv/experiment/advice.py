@@ -37,7 +37,8 @@ def next_steps(run: Experiment, best: ModelResult) -> tuple[Step, ...]:
     else:
         task = shlex.quote(run.config.task)
         name = run.config.to_json()["method"]["name"]
-        command = f"flowinv run --task {task} --method {name} --x scan.csv"
+        scan = "--like" if run.config.like else "--x"
+        command = f"flowinv run --task {task} --method {name} {scan} scan.csv"
         steps.append(Step("The next scan needs rounds of its own:", command))
     return tuple(steps)
 

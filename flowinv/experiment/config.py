@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flowinv.checks import check_at_least, check_known, fail
+from flowinv.data.scan import ReadOptions
 from flowinv.files import from_plain, read_json, to_plain
 from flowinv.methods.npe import NPE
 from flowinv.methods.registry import Method, method_class, method_name
@@ -67,6 +68,10 @@ class RunConfig:
         out: folder of the run; "" takes runs/<task>-<flows>.
         x: a scan file to answer in the report as well; in rounds, instead of the
             task's observations.
+        like: a scan as your instrument writes it, or a .toml that describes one: the
+            step scan is built at its positions, in its units, and answers it.
+        prior: ranges of the prior of such a scan, such as "std=5..50um".
+        reading: what scan files do not say themselves.
         network: flow and embedding; None takes the method's own.
         evaluate: what to measure.
         memory: GiB that simulations may take while they run; 0 takes 2, or what
@@ -80,6 +85,9 @@ class RunConfig:
     seeds: int = 1
     out: str = ""
     x: str = ""
+    like: str = ""
+    prior: tuple[str, ...] = ()
+    reading: ReadOptions = field(default_factory=ReadOptions)
     network: NetworkConfig | None = None
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     memory: float = 0.0
@@ -105,15 +113,25 @@ class RunConfig:
         self.network.check()
         self.evaluate.check()
         self.method.check()
-        if not (self.method.amortised or self.x or self.evaluate.observations):
+        if self.prior and not self.like:
+            remedy = "Tasks have options: --task beam_profile:prior=slides."
+            fail("--prior", "with --like", "none", remedy)
+        if not (self.method.amortised or self.scan or self.evaluate.observations):
             fail("observations", "to name one to infer in rounds", "none")
 
     def folder(self) -> Path:
         """Return the folder of the run."""
         if self.out:
             return Path(self.out).expanduser()
-        task = "".join(c if c.isalnum() or c in "._" else "-" for c in self.task)
+        task = Path(self.like).name if self.like else self.task
+        task = "".join(c if c.isalnum() or c in "._" else "-" for c in task)
         return Path("runs") / f"{task}-{'-'.join(self.flow)}"
+
+    @property
+    def scan(self) -> str:
+        """The scan file to answer: that of `x`, or of `like`."""
+        described = self.like.lower().endswith((".toml", "instrument.json"))
+        return self.x or ("" if described else self.like)
 
     def models(self) -> tuple[tuple[str, str, int], ...]:
         """Name, flow and seed of every model: a flow, with a number if repeated."""

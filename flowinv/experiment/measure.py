@@ -12,6 +12,7 @@ from jax import Array
 
 from flowinv.checks import check_shape, fail, one_key
 from flowinv.data.entrance import host_rows, is_host, rows_at_once
+from flowinv.data.scan import ReadOptions
 from flowinv.data.scans import read_scans
 from flowinv.data.simulate import by_parts, simulate
 from flowinv.diagnostics.check import (
@@ -40,6 +41,7 @@ __all__ = [
     "parse_indices",
     "predictive",
     "sample",
+    "scans_of",
     "summed_up",
     "user_scans",
 ]
@@ -260,10 +262,24 @@ def _some(draws: np.ndarray, count: int) -> np.ndarray:
     return draws[np.linspace(0, len(draws) - 1, count).astype(int)]
 
 
-def user_scans(task: Task, path: str | Path) -> tuple[Observation, ...]:
-    """Scans of a file as observations without truth."""
+def scans_of(
+    task: Task, path: str | Path, options: ReadOptions | None = None
+) -> np.ndarray:
+    """Scans of a file as x of the task, `[S, *x_shape]`."""
+    if task.read is not None:
+        return task.read(Path(path).expanduser(), options or ReadOptions())
+    if options not in (None, ReadOptions()):
+        remedy = "Files of the task's own grid name parts so: FILE#NAME."
+        fail("--columns and the like", "with a model of --like", "this one", remedy)
     counts = task.input_scaling == "root"
-    scans = read_scans(path, task.simulator.x_shape, counts=counts)
+    return read_scans(path, task.simulator.x_shape, counts=counts)
+
+
+def user_scans(
+    task: Task, path: str | Path, options: ReadOptions | None = None
+) -> tuple[Observation, ...]:
+    """Scans of a file as observations without truth."""
+    scans = scans_of(task, path, options)
     name = Path(path).name
     return tuple(
         Observation(

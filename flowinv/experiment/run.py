@@ -22,9 +22,10 @@ from flowinv.experiment.amortised import infer_amortised
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import RunConfig
 from flowinv.experiment.experiment import Experiment, open_folder, versions
+from flowinv.experiment.problem import INSTRUMENT, instrument_for
 from flowinv.experiment.rounds import infer_in_rounds, model_folder
 from flowinv.experiment.watch import Watch
-from flowinv.files import settled, write_json
+from flowinv.files import settled, to_plain, write_json
 from flowinv.models.entrance import admit_estimator
 from flowinv.report.content import (
     ModelResult,
@@ -33,6 +34,7 @@ from flowinv.report.content import (
     save_content,
 )
 from flowinv.tasks.registry import task as get_task
+from flowinv.tasks.step_scan import instrument_task
 from flowinv.tasks.task import Task
 
 __all__ = ["run"]
@@ -65,12 +67,18 @@ def run(
     config.check()
     if config.memory:
         set_memory_limit(config.memory)
-    if task is None:
+    instrument = None
+    if task is None and config.like:
+        instrument = instrument_for(config, resume)
+        task = instrument_task(instrument)
+    elif task is None:
         task = get_task(config.task)
     elif not isinstance(task, Task):
         fail("task", "to be a flowinv.Task", type(task).__name__)
     scans = _checked(config, task)
     with open_folder(config, task, resume):
+        if instrument is not None:
+            write_json(config.folder() / INSTRUMENT, to_plain(instrument))
         watch = Watch(quiet, should_stop)
         experiment = Experiment(config, task, config.folder(), watch)
         infer = infer_amortised if config.method.amortised else infer_in_rounds
@@ -90,7 +98,9 @@ def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:
     if not config.method.amortised:
         config.method.check_prior(task.prior)
     measure.check_observations(task, config.evaluate)
-    return measure.user_scans(task, config.x) if config.x else ()
+    if not config.scan:
+        return ()
+    return measure.user_scans(task, config.scan, config.reading)
 
 
 def _finished(

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
+
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.flows.autoregressive import AutoregressiveFlow
 from flowinv.flows.base import ConditionalFlow
@@ -181,9 +183,16 @@ def describe(thing: Any) -> Any:
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         expected = "a linen module or a dataclass of plain fields"
         fail("a module fit for saving", expected, type(thing).__name__)
-    fields = [f.name for f in dataclasses.fields(thing) if f.name not in _LINEN]
-    values = {name: describe(getattr(thing, name)) for name in fields}
+    values = {name: describe(getattr(thing, name)) for name in _fields(type(thing))}
     return {"class": type(thing).__name__, **values}
+
+
+def _fields(kind: type) -> list[str]:
+    """Fields that a description holds: all but those that flax adds to a module."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    if issubclass(kind, nn.Module):
+        names = [name for name in names if name not in _LINEN]
+    return names
 
 
 def build(description: Any, modules: Iterable[Any] = ()) -> Any:
@@ -217,7 +226,7 @@ def _built(value: Any, known: Mapping[str, Any]) -> Any:
         fail(f"a {what} of the model file", expected, name, remedy)
     if "function" in fields:
         return known[name]
-    names = {field.name for field in dataclasses.fields(known[name])} - {*_LINEN}
+    names = _fields(known[name])
     for field in fields:
         check_known(f"field of {name}", field, names)
     return known[name](**{n: _built(item, known) for n, item in fields.items()})

@@ -27,7 +27,7 @@ from flowinv.types import Placed
 
 __all__ = ["EdgeFit"]
 
-STEPS = 8
+STEPS = 6
 # In half ranges of the prior: a step, any estimate, and the sd of a prior that only
 # holds what the scan does not determine.
 LONGEST, FARTHEST, LOOSE = 0.5, 1.5, 3.0
@@ -62,7 +62,7 @@ class EdgeFit:
             widths and amplitude), and log chi2 a point, `[..., 2 D + 1]`.
         """
         x = jnp.asarray(finite_float32("x", x))
-        rows = x.reshape(-1, x.shape[-1])
+        rows = x.reshape(-1, x.shape[-1]) / self.scan.per_count
         found = jax.lax.map(self._fit, rows, batch_size=AT_ONCE)
         return found.reshape(*x.shape[:-1], found.shape[-1])
 

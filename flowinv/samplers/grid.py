@@ -142,7 +142,7 @@ def on_grid(simulator: BeamProfile | StepScan) -> bool:
     """Whether `grid_posterior` serves this simulator."""
     if isinstance(simulator, BeamProfile):
         return not (simulator.rotation or simulator.noise_free)
-    plain = simulator.jitter == 0 and simulator.read_noise == 0
+    plain = simulator.jitter == 0 == simulator.read_noise and simulator.per_count == 1
     return plain and simulator.num_axes == 2 and simulator.dim == 4
 
 

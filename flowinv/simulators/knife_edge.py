@@ -116,6 +116,7 @@ class StepScan:
         fit_amplitude: theta has an amplitude that multiplies `num_photons`.
         fit_background: theta has a background instead of the fixed one.
         unit: of the positions.
+        per_count: units of x for one count; 1 where x are counts.
     """
 
     axes: tuple[EdgeAxis, ...] = lattice_axes(200)
@@ -127,6 +128,7 @@ class StepScan:
     fit_amplitude: bool = False
     fit_background: bool = False
     unit: str = "grid"
+    per_count: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -137,6 +139,7 @@ class StepScan:
         if len(self.axes) not in (1, 2):
             fail("axes", "to be one or two", len(self.axes))
         check_positive("num_photons", self.num_photons)
+        check_positive("per_count", self.per_count)
         for name in ("background", "jitter", "read_noise"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -236,8 +239,8 @@ class StepScan:
             theta: parameters with shape `[D]`, see the module's text.
 
         Returns:
-            Counts, float32 `[L]`: the scans of the axes one after the other. With read
-            noise they are no whole numbers and may be negative.
+            Counts times `per_count`, float32 `[L]`: the scans of the axes one after the
+            other. With read noise counts are no whole numbers and may be negative.
 
         Raises:
             ValueError: if theta has not D entries.
@@ -254,7 +257,7 @@ class StepScan:
         if self.read_noise > 0:
             noise = jax.random.normal(key_read, self.x_shape, jnp.float32)
             x = x + self.read_noise * noise
-        return x
+        return x * self.per_count
 
     def log_prob(self, theta: ArrayLike, x: ArrayLike) -> Array:
         """Return log p(x | theta), up to a constant in theta.
@@ -276,7 +279,7 @@ class StepScan:
         theta = theta.astype(jnp.promote_types(theta.dtype, jnp.float32))
         check_shape("theta", theta.shape, (self.dim,))
         check_shape("x", jnp.shape(x), self.x_shape)
-        counts = jnp.asarray(x, theta.dtype)
+        counts = jnp.asarray(x, theta.dtype) / self.per_count
 
         def exposed(j: ArrayLike) -> Array:
             rate = self.curve(theta, self.jitter * j).rate

@@ -1,4 +1,4 @@
-"""The beam tasks: two projections of a spot, and a knife-edge step scan.
+"""The beam tasks: what they share, and two projections of a spot.
 
 Priors over (mean_x, mean_y, std_x, std_y), uniform, in grid units: `slides` (November
 2021) has stds from 5 to 15, `today` from 1 to 15 ("to make the task more tricky").
@@ -15,7 +15,7 @@ from flowinv.networks.edge_fit import EdgeFit
 from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import Prior, uniform
 from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
-from flowinv.simulators.knife_edge import StepScan, lattice_axes
+from flowinv.simulators.knife_edge import StepScan
 from flowinv.tasks.options import boolean, choice, integer, number, parse_options
 from flowinv.tasks.task import (
     ClassicalFit,
@@ -26,7 +26,15 @@ from flowinv.tasks.task import (
     Task,
 )
 
-__all__ = ["BEAM_OPTIONS", "SCAN_OPTIONS", "beam_profile", "step_scan"]
+__all__ = [
+    "BEAM_OPTIONS",
+    "FIELDS",
+    "LEAST_STD",
+    "beam_profile",
+    "beam_task",
+    "common_options",
+    "window_prior",
+]
 
 NUM_OBSERVATIONS = 10
 OBSERVATION_KEY = 2021  # the year of the slides; fixes the ten observations
@@ -55,19 +63,6 @@ BEAM_OPTIONS = {
     "noise_free": boolean,
 }
 
-SCAN_OPTIONS = {
-    "prior": choice(*LEAST_STD),
-    "pitch": number,
-    "points": integer,
-    "photons": number,
-    "background": number,
-    "drift": number,
-    "jitter": number,
-    "read_noise": number,
-    "fit_amplitude": boolean,
-    "fit_background": boolean,
-}
-
 FIELDS = {
     "points": "num_points",
     "samples": "num_samples",
@@ -76,7 +71,7 @@ FIELDS = {
 }
 
 
-def _prior(name: str, simulator: BeamProfile | StepScan) -> Prior:
+def window_prior(name: str, simulator: BeamProfile | StepScan) -> Prior:
     """Uniform prior with the simulator's names and units; nuisances on [0, 1]."""
     low, high = [20.0, 20.0, LEAST_STD[name], LEAST_STD[name]], [80.0, 80.0, 15.0, 15.0]
     for extra in simulator.names[4:]:
@@ -106,17 +101,28 @@ def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | N
     return exact
 
 
-def _task(
+def beam_task(
     name: str,
     simulator: BeamProfile | StepScan,
-    common: tuple[str, float],
+    prior: Prior,
+    pitch: float,
     description: str,
 ) -> Task:
-    prior_name, pitch = common
-    prior = _prior(prior_name, simulator)
+    """Return the task of a simulator of beams.
+
+    Args:
+        name: of the task.
+        simulator: of profiles or of knife edges.
+        prior: over its parameters, with edges.
+        pitch: um a grid unit, 0 where it is unknown.
+        description: one sentence.
+    """
     is_scan = isinstance(simulator, StepScan)
     cumulative = is_scan or simulator.observable == "knife_edge"
-    summaries: dict = {"moments": ProfileMoments(cumulative=cumulative)}
+    summaries: dict = {}
+    if len({len(own) for own in simulator.positions}) == 1:
+        count = len(simulator.positions)
+        summaries["moments"] = ProfileMoments(count, cumulative)
     if is_scan:
         low, high = (tuple(map(float, a)) for a in (prior.low, prior.high))
         summaries["edges"] = EdgeFit(simulator, low, high)
@@ -152,7 +158,8 @@ def _classical(
 
         found = classical_fit(x, simulator.positions, kind)
         values, errors = (np.full(prior.dim, np.nan) for _ in range(2))
-        values[:4], errors[:4] = found.value, found.error
+        size = len(found.value)
+        values[:size], errors[:size] = found.value, found.error
         return ClassicalFit(values, errors, found.curve, method)
 
     return fit
@@ -165,25 +172,30 @@ def _derived(simulator: BeamProfile | StepScan, pitch: float) -> tuple[Derived, 
         simulator: whose first four parameters are lengths in grid units.
         pitch: um a grid unit, 0 where it is unknown.
     """
-    lengths, unit, scale = simulator.names[:4], "grid", 1.0
+    own = isinstance(simulator, StepScan)
+    count = simulator.num_axes if own else 2
+    lengths, scale = simulator.names[: 2 * count], 1.0
+    unit = simulator.units[0]
     found: list[Derived] = []
     if pitch:
         unit, scale = "um", pitch
         found += [Derived(name, unit, name, pitch) for name in lengths]
     found += [
         Derived(name.replace("std", "fwhm"), unit, name, FWHM * scale)
-        for name in lengths[2:]
+        for name in lengths[count:]
     ]
     return tuple(found)
 
 
 def _layout(simulator: BeamProfile | StepScan) -> ScanLayout:
     """Both axes side by side."""
-    names = ("horizontal (x)", "vertical (y)")
-    return ScanLayout(names, simulator.positions, "position (grid units)", "counts")
+    positions, unit, counts = simulator.positions, simulator.units[0], "counts"
+    names = ("horizontal (x)", "vertical (y)") if len(positions) == 2 else ("scan",)
+    label = "grid units" if unit == "grid" else unit
+    return ScanLayout(names, positions, f"position ({label})", counts)
 
 
-def _common(options: dict) -> tuple[str, float]:
+def common_options(options: dict) -> tuple[str, float]:
     """Take the options that are not the simulator's: name of the prior, and pitch."""
     pitch = float(options.pop("pitch", 0.0))
     if pitch < 0:
@@ -198,25 +210,11 @@ def beam_profile(texts: Mapping[str, str]) -> Task:
         ValueError: for an unknown option or a bad value.
     """
     options = parse_options("beam_profile", texts, BEAM_OPTIONS)
-    common = _common(options)
+    prior, pitch = common_options(options)
     fields = {FIELDS.get(option, option): value for option, value in options.items()}
     simulator = BeamProfile(**fields)
     seen = "knife-edge curves" if "knife" in simulator.observable else "projections"
     points = simulator.num_points
     description = f"2-D normal beam spot seen as two {seen} of {points} points."
-    return _task("beam_profile", simulator, common, description)
-
-
-def step_scan(texts: Mapping[str, str]) -> Task:
-    """Build the task of the knife-edge step scan from its options as texts.
-
-    Raises:
-        ValueError: for an unknown option or a bad value.
-    """
-    options = parse_options("step_scan", texts, SCAN_OPTIONS)
-    common = _common(options)
-    points = int(options.pop("points", 200))
-    fields = {FIELDS.get(option, option): value for option, value in options.items()}
-    simulator = StepScan(lattice_axes(points), **fields)
-    description = f"Two knife-edge step scans of {points} independent exposures."
-    return _task("step_scan", simulator, common, description)
+    own = window_prior(prior, simulator)
+    return beam_task("beam_profile", simulator, own, pitch, description)

@@ -3,12 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from flowinv.checks import check_known
-from flowinv.tasks.beam_profile import (
-    BEAM_OPTIONS,
-    SCAN_OPTIONS,
-    beam_profile,
-    step_scan,
-)
+from flowinv.tasks.beam_profile import BEAM_OPTIONS, beam_profile
 from flowinv.tasks.benchmark import (
     GAUSSIAN_OPTIONS,
     gaussian_linear,
@@ -18,6 +13,7 @@ from flowinv.tasks.benchmark import (
 )
 from flowinv.tasks.from_file import is_file_spec, task_from_file
 from flowinv.tasks.options import split_spec
+from flowinv.tasks.step_scan import SCAN_OPTIONS, step_scan
 from flowinv.tasks.task import Task
 
 __all__ = ["task", "task_names", "task_options"]

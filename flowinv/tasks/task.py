@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from jax import Array
 
 from flowinv.checks import fail
 from flowinv.data.entrance import admit_prior, host_rows, is_host, x_shape_of
+from flowinv.data.scan import ReadOptions
 from flowinv.priors.latent import Prior
 from flowinv.types import Simulator
 
@@ -172,6 +174,8 @@ class Task:
         classical: `classical(x)`: the fit that scans are read by today, or None.
         layout: how a scan is drawn; None draws x against its index.
         derived: quantities that are shown beside the parameters.
+        read: `read(path, options)` of a scan file to x, `[S, *x_shape]`; None reads
+            files on the simulator's own grid.
     """
 
     prior: Prior
@@ -188,6 +192,7 @@ class Task:
     classical: Callable[[np.ndarray], ClassicalFit] | None = None
     layout: ScanLayout | None = None
     derived: tuple[Derived, ...] = ()
+    read: Callable[[Path, ReadOptions], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         """Check prior and simulator.

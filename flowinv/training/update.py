@@ -29,6 +29,7 @@ __all__ = [
 
 # Standard errors by which training must beat its start.
 SURE = 2.0
+MOST_GAIN = 10.0  # nats
 
 Loss = Callable[[Any, Batch, Array], Array]
 """`loss(params, batch, key)`: a method's loss with its `apply` bound, `[B]`."""
@@ -133,7 +134,8 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
 
     The best of many epochs is better than the start on its own validation rows by
     chance alone: the gain must exceed its error by a factor of `SURE`. Nothing is
-    learned then from rows that say nothing beyond the start.
+    learned then from rows that say nothing beyond the start. A row gains or loses
+    `MOST_GAIN` at most: one that the start was far off must not hide what others gain.
     """
 
     def choose(start: Any, best: Any, blocks: Batch, key: Array) -> Choice:
@@ -145,8 +147,8 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
         def one(block: Batch) -> tuple[Array, Array]:
             # One after the other: the compiled program holds the loss once.
             losses = jax.lax.map(lambda first: loss(picked(first), block, key), which)
-            gain = block.weigh(losses[0] - losses[1])
-            both = jax.vmap(block.weigh)(losses).sum(-1)
+            gain = jnp.clip(losses[0] - losses[1], -MOST_GAIN, MOST_GAIN)
+            gain, both = block.weigh(gain), jax.vmap(block.weigh)(losses).sum(-1)
             sums = jnp.stack([gain.sum(), (gain**2).sum(), *both])
             return sums, block.counts.sum()
 
@@ -155,7 +157,7 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
         mean, square, first, trained = sums.sum(0) / count
         error = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
         # A start without a finite loss is no rival.
-        keeps = jnp.isfinite(mean) & (mean <= SURE * error)
+        keeps = jnp.isfinite(first) & (mean <= SURE * error)
         return Choice(picked(keeps), keeps, jnp.where(keeps, first, trained))
 
     return choose

@@ -150,6 +150,16 @@ def test_training_must_be_surely_better_than_its_start():
     assert not kept(0.5, start=np.nan)
 
 
+def test_a_row_that_the_start_was_far_off_does_not_hide_the_gain_of_others():
+    """Gains of 0.1 with an error of 0.005, and one of 1,000,000."""
+    choose = jax.jit(make_choose(loss))
+    z = jnp.ones((2, 200, 1)).at[0, 0].set(1e7)
+    blocks = Batch(z, (), jnp.ones((2, 200), bool))
+    start, best = jnp.zeros(1), jnp.full(1, 0.06)
+    assert not choose(start, best, blocks, None).is_start
+    assert choose(best, start, blocks, None).is_start
+
+
 def test_nan_is_never_the_best(toy):
     held = jnp.full((4, 3), jnp.nan)
     toy = toy(held=held, max_epochs=3)
