@@ -6,7 +6,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -123,8 +123,9 @@ class Draws:
     Attributes:
         num_samples: posterior draws per scan.
         seed: seed of the draws.
-        out: file for the draws: an npz with samples [scan, n, D], names and units, or
-            a csv with a row for each draw; "" writes none.
+        out: file for the draws: an npz with samples [scan, n, D], names, units and
+            misfit (what is off of each scan, "" for nothing), or a csv with a row for
+            each draw; "" writes none.
         overwrite: replace a file that is there.
     """
 
@@ -160,6 +161,7 @@ def infer(
     model: str = "",
     draws: Draws = Draws(),
     reading: ReadOptions = _AS_WRITTEN,
+    strict: bool = False,
 ) -> int:
     """Posterior of measured scans from a trained run.
 
@@ -170,6 +172,7 @@ def infer(
             has its own, such as spline/observation_1.
         draws: how many draws, and where they go.
         reading: what the file does not say itself, for a model of `--like`.
+        strict: exit with 3 where a scan is none that the model may speak of.
     """
     draws.check()
     folder = Path(run).expanduser()
@@ -195,6 +198,13 @@ def infer(
     key = jax.random.key(draws.seed)
     theta = np.asarray(posterior.sample(key, scans, draws.num_samples))
     prior, derived = posterior.estimator.prior, () if task is None else task.derived
+    misfits: list[list[Any]] = [[] for _ in scans]
+    if task is not None:
+        from flowinv.experiment.guards import guard, lines
+
+        misfits = guard(key, task, posterior, scans, theta)
+        for line in lines(misfits, Path(x).name):
+            print(line, file=sys.stderr)
     for number, (scan, own) in enumerate(zip(scans, theta, strict=True), 1):
         if number > 1:
             print()
@@ -205,22 +215,30 @@ def infer(
             fit = task.classical(scan)
         print(answer_table(prior, own, fit, derived))
     if target is not None:
-        write_bytes(target, _as_file(target.suffix, theta, prior))
+        write_bytes(target, _as_file(target.suffix, theta, prior, misfits))
         print(f"\ndraws: {target}")
-    return 0
+    return 3 if strict and any(misfits) else 0
 
 
-def _as_file(suffix: str, draws: np.ndarray, prior: Any) -> bytes:
-    """Draws `[scan, n, D]` as the bytes of an npz or csv file."""
+def _as_file(
+    suffix: str, draws: np.ndarray, prior: Any, misfits: Sequence[Sequence[Any]]
+) -> bytes:
+    """Draws `[scan, n, D]` and what guards say as the bytes of an npz or csv file."""
+    said = ["; ".join(f"{m.guard}: {m.words}" for m in own) for own in misfits]
     if suffix == ".npz":
         buffer = io.BytesIO()
         names, units = np.array(prior.names), np.array(prior.units)
-        np.savez_compressed(buffer, samples=draws, names=names, units=units)
+        np.savez_compressed(
+            buffer, samples=draws, names=names, units=units, misfit=np.array(said)
+        )
         return buffer.getvalue()
     pairs = zip(prior.names, prior.units, strict=True)
     head = ["scan", *(f"{name} ({unit})" if unit else name for name, unit in pairs)]
+    head.append("misfit")
     rows = [
-        ",".join([str(scan + 1), *(f"{v:.9g}" for v in draw)])
+        ",".join(
+            [str(scan + 1), *(f"{v:.9g}" for v in draw), str(int(bool(said[scan])))]
+        )
         for scan, own in enumerate(draws)
         for draw in own
     ]

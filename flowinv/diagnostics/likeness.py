@@ -25,7 +25,7 @@ from flowinv.diagnostics.check import (
     said_of_all,
 )
 
-__all__ = ["LIKENESS", "MOST_ROWS", "Likeness", "likeness"]
+__all__ = ["LIKENESS", "MOST_ROWS", "Crowd", "Likeness", "crowd", "likeness"]
 
 LEAST_ROWS, MOST_ROWS = 200, 1_000
 P_LIMIT, FAR = 0.01, 1.5
@@ -45,13 +45,36 @@ class Likeness(NamedTuple):
     ratio: float
 
 
-def likeness(x: np.ndarray, simulated: np.ndarray) -> Likeness | None:
-    """Compare x with simulations.
+class Crowd(NamedTuple):
+    """Simulations, and how far each is from its nearest.
+
+    Attributes:
+        rows: in units of `scale`, `[m, L]`.
+        scale: sds of the numbers of an x, `[L]`.
+        nearest: distances, `[m]`.
+    """
+
+    rows: np.ndarray
+    scale: np.ndarray
+    nearest: np.ndarray
+
+    def likeness(self, x: np.ndarray) -> Likeness:
+        """Compare x, `[*x_shape]`, with them."""
+        from scipy.spatial.distance import cdist
+
+        own = np.asarray(x, np.float64).reshape(1, -1) / self.scale
+        distance = cdist(own, self.rows).min()
+        share = (1 + (self.nearest >= distance).sum()) / (len(self.rows) + 1)
+        loneliest = max(self.nearest.max(), 1e-30)
+        return Likeness(float(share), float(distance / loneliest))
+
+
+def crowd(simulated: np.ndarray) -> Crowd | None:
+    """Return simulations that any number of observations are compared with.
 
     Args:
-        x: the observation, `[*x_shape]`.
-        simulated: simulations, `[m, *x_shape]`; rows with NaN or infinity are left out,
-            and so are all beyond the first 1,000.
+        simulated: `[m, *x_shape]`; rows with NaN or infinity are left out, and so are
+            all beyond the first 1,000.
 
     Returns:
         None for fewer than 200 rows.
@@ -63,12 +86,16 @@ def likeness(x: np.ndarray, simulated: np.ndarray) -> Likeness | None:
         return None
     rows = rows[:MOST_ROWS]
     scale = np.maximum(rows.std(0), least_spread(rows))
-    rows, own = rows / scale, np.asarray(x, np.float64).reshape(1, -1) / scale
+    rows = rows / scale
     between = cdist(rows, rows)
     np.fill_diagonal(between, np.inf)
-    nearest, distance = between.min(0), cdist(own, rows).min()
-    share = (1 + (nearest >= distance).sum()) / (len(rows) + 1)
-    return Likeness(float(share), float(distance / max(nearest.max(), 1e-30)))
+    return Crowd(rows, scale, between.min(0))
+
+
+def likeness(x: np.ndarray, simulated: np.ndarray) -> Likeness | None:
+    """Compare x, `[*x_shape]`, with simulations; see `crowd`."""
+    known = crowd(simulated)
+    return None if known is None else known.likeness(x)
 
 
 def _seen(inputs: Inputs, answered: Answered) -> np.ndarray | None:

@@ -1,0 +1,166 @@
+"""Guards at the door of an answer: is this scan one that the network may speak of?
+
+Each asks one question of one scan and says in a line what is off and what to do. On
+right scans each is wrong once in a hundred at most (tested on 1,000).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from flowinv.data.simulate import simulate
+from flowinv.diagnostics.likeness import MOST_ROWS, Crowd, crowd
+from flowinv.diagnostics.predictive import predictive_check
+from flowinv.experiment.measure import predictive
+from flowinv.models.posterior import Posterior
+from flowinv.tasks.task import ClassicalFit, Task
+
+__all__ = ["GUARDS", "Misfit", "guard", "lines"]
+
+# Of the prediction less: an answer that is a little off is no misfit of the scan.
+P_LIMIT, P_PREDICTION = 0.01, 0.006
+# More than half of the draws in so little of the prior: true of one right scan in a
+# hundred, all parameters and both edges together.
+PRESSED, LEAST_TAIL = 0.5, 0.01
+MOST_ERRORS = 5.0
+GUARDS = ("inputs", "summaries", "prediction", "edges", "fit")
+_SIMULATE, _PREDICT = range(2)
+
+
+class Misfit(NamedTuple):
+    """What one guard says against one scan.
+
+    Attributes:
+        guard: its name.
+        words: what is off, and what to do.
+    """
+
+    guard: str
+    words: str
+
+
+def guard(
+    key: Array,
+    task: Task,
+    posterior: Posterior,
+    scans: np.ndarray,
+    draws: np.ndarray,
+) -> list[list[Misfit]]:
+    """Ask every guard about every scan.
+
+    Args:
+        key: typed key of the simulations.
+        task: whose simulator the network has learned.
+        posterior: the network.
+        scans: raw x, `[S, *x_shape]`.
+        draws: of their posteriors, `[S, n, D]`.
+
+    Returns:
+        For each scan what is off: an empty list for a right one.
+    """
+    own = jax.random.fold_in(key, _SIMULATE)
+    seen = simulate(own, task.prior, task.simulator, MOST_ROWS)
+    simulated = np.asarray(seen.x)[np.asarray(seen.valid)]
+    summaries = _summaries(posterior, np.concatenate([simulated, scans]))
+    alike, summed = crowd(simulated), None
+    if summaries is not None:
+        summed = crowd(summaries[: len(simulated)])
+    key = jax.random.fold_in(key, _PREDICT)
+    found = []
+    for index, (x, theta) in enumerate(zip(scans, draws, strict=True)):
+        misfits = _unlike("inputs", x, alike)
+        if summaries is not None:
+            misfits += _unlike("summaries", summaries[len(simulated) + index], summed)
+        misfits += _unexplained(x, predictive(key, task, index, theta))
+        misfits += _pressed(task, theta)
+        if task.classical is not None:
+            misfits += _other_fit(task, theta, task.classical(x))
+        found.append(misfits)
+    return found
+
+
+def _summaries(posterior: Posterior, x: np.ndarray) -> np.ndarray | None:
+    if posterior.estimator.summary is None:
+        return None
+    return np.asarray(jax.jit(posterior.estimator.summary)(jnp.asarray(x)))
+
+
+def _unlike(name: str, x: np.ndarray, known: Crowd | None) -> list[Misfit]:
+    """Further from every simulation than these are from each other."""
+    if known is None:
+        return []
+    found = known.likeness(x)
+    if found.p >= P_LIMIT:
+        return []
+    what = "its summaries are" if name == "summaries" else "it is"
+    words = (
+        f"{what} {found.ratio:.2g} times as far from any simulation as the loneliest "
+        f"of these is (p {found.p:.3f}): compare units, direction, background and "
+        "exposure with the model's"
+    )
+    return [Misfit(name, words)]
+
+
+def _unexplained(x: np.ndarray, simulated: np.ndarray) -> list[Misfit]:
+    """Further from the answer's predictions than these are from each other."""
+    found = predictive_check(x, simulated)
+    if found is None or found.p >= P_PREDICTION:
+        return []
+    words = (
+        f"the answer does not explain it (p {found.p:.3f}, furthest out number "
+        f"{found.worst + 1} of x, by {found.worst_sds:.1f} sd): look at that point, "
+        "and do not use the answer"
+    )
+    return [Misfit("prediction", words)]
+
+
+def _pressed(task: Task, draws: np.ndarray) -> list[Misfit]:
+    """Most of a posterior at an edge of the prior."""
+    from scipy.special import ndtri
+
+    prior = task.prior
+    tail = ndtri(LEAST_TAIL / (2 * prior.dim))
+    z = np.asarray(prior.to_latent(draws.astype(np.float32)))
+    words = []
+    for d, name in enumerate(prior.names):
+        for side, edge, word in ((z, prior.low, "lower"), (-z, prior.high, "upper")):
+            if (side[:, d] < tail).mean() > PRESSED and np.isfinite(edge[d]):
+                unit = prior.units[d]
+                words.append(f"{name} on the {word} edge, {edge[d]:.4g} {unit}".strip())
+    if not words:
+        return []
+    text = f"the prior cuts the answer ({'; '.join(words)}): widen it, or check x"
+    return [Misfit("edges", text)]
+
+
+def _other_fit(task: Task, draws: np.ndarray, fit: ClassicalFit) -> list[Misfit]:
+    """The fit that people do today, far from the posterior."""
+    sd = draws.std(0)
+    joint = np.hypot(sd, np.where(np.isfinite(fit.errors), fit.errors, 0.0))
+    known = np.isfinite(fit.values)
+    off = np.where(known, draws.mean(0) - np.where(known, fit.values, 0.0), 0.0)
+    errors = np.abs(off) / np.maximum(joint, 1e-30)
+    if errors.max() <= MOST_ERRORS:
+        return []
+    worst = int(errors.argmax())
+    name, unit = task.prior.names[worst], task.prior.units[worst]
+    words = (
+        f"the {fit.method} gives {name} {fit.values[worst]:.5g} +- "
+        f"{fit.errors[worst]:.2g} {unit}, {errors[worst]:.0f} joint errors from the "
+        "answer: one of them does not describe this scan"
+    )
+    return [Misfit("fit", words)]
+
+
+def lines(misfits: Sequence[Sequence[Misfit]], source: str) -> list[str]:
+    """What is off as lines for a terminal."""
+    many = len(misfits) > 1
+    return [
+        f"flowinv: {source}{f' scan {number}' if many else ''}: {misfit.words}"
+        for number, own in enumerate(misfits, 1)
+        for misfit in own
+    ]

@@ -1,0 +1,103 @@
+"""Guards: right scans pass, and what is wrong with a scan is caught."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowinv.data.simulate import simulate
+from flowinv.experiment.build import build_estimator
+from flowinv.experiment.guards import GUARDS, guard, lines
+from flowinv.models.posterior import Posterior
+from flowinv.models.registry import NetworkConfig
+from flowinv.tasks.registry import task as get_task
+from flowinv.training.prepare import initial
+
+KEY = jax.random.key(0)
+SMALL = NetworkConfig(num_layers=1, hidden=(4,), head_hidden=(4,))
+SPECS = {"scan": "step_scan:points=100", "profile": "beam_profile:points=100"}
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def asked(request):
+    """A task, the solved start of its posterior, and answers to any scans."""
+    task = get_task(SPECS[request.param])
+    estimator = build_estimator(task, "cinn", SMALL)
+    data = simulate(KEY, task.prior, task.simulator, 3_000)
+    posterior = Posterior(estimator, initial(KEY, estimator, data, 300))
+
+    def ask(scans):
+        scans = np.float32(scans)
+        draws = np.asarray(posterior.sample(jax.random.key(1), scans, 300))
+        return guard(jax.random.key(2), task, posterior, scans, draws)
+
+    return request.param, task, ask
+
+
+def right(task, count, seed=5):
+    keys = jax.random.split(jax.random.key(seed))
+    theta = task.prior.sample(keys[0], count)
+    draw = jax.jit(jax.vmap(task.simulator.simulate))
+    return np.asarray(draw(jax.random.split(keys[1], count), jnp.asarray(theta)))
+
+
+@pytest.mark.slow
+def test_right_scans_pass_each_guard_but_one_in_a_hundred(asked):
+    """1,000 right ones: 10 expected of each guard, more than 20 once in 500."""
+    _, task, ask = asked
+    found = ask(right(task, 1_000))
+    for name in GUARDS:
+        count = sum(any(m.guard == name for m in own) for own in found)
+        assert count <= 20, (name, count)
+
+
+def beam(task, theta, seed=9):
+    draw = jax.jit(task.simulator.simulate)
+    return np.asarray(draw(jax.random.key(seed), jnp.asarray(theta, jnp.float32)))
+
+
+def curve(task, theta=(45.0, 55.0, 5.0, 7.0)):
+    return beam(task, theta)
+
+
+FAULTS = {
+    "falling edge": lambda x, task: x.reshape(2, -1)[:, ::-1].ravel(),
+    "background of 50": lambda x, task: x + 50,
+    "peak normalised": lambda x, task: x / x.max(),
+    "ampere": lambda x, task: x * 1e-9,
+    "all zero": lambda x, task: x * 0,
+    "ten times brighter": lambda x, task: x * 10,
+    "beam outside the prior": lambda x, task: curve(task, (5.0, 96.0, 5.0, 7.0)),
+    "dead pixel": lambda x, task: np.where(
+        np.arange(200) == (70, 46)["prof" in task.name], 0, x
+    ),
+    "wire": lambda x, task: x - curve(task, (60.0, 70.0, 5.0, 7.0)) * (0.999),
+    "knife curve or profile": lambda x, task: (
+        np.cumsum(x.reshape(2, -1), 1).ravel()
+        if "prof" in task.name
+        else np.diff(x.reshape(2, -1), axis=1, prepend=0).ravel()
+    ),
+}
+
+
+TURNED = ("falling edge", "wire")  # a profile turned round is a profile
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [(k, f) for k in SPECS for f in FAULTS if k == "scan" or f not in TURNED],
+    indirect=["asked"],
+)
+def test_what_is_wrong_is_caught(asked, fault):
+    _, task, ask = asked
+    x = np.maximum(FAULTS[fault](curve(task), task), 0)
+    (found,) = ask(x[None])
+    assert found, fault
+    for line in lines([found], "scan.csv"):
+        assert line.startswith("flowinv: scan.csv: ")
+        assert "\n" not in line
+
+
+def test_a_right_scan_of_each_task_passes(asked):
+    _, task, ask = asked
+    assert ask(curve(task)[None]) == [[]]
