@@ -150,7 +150,9 @@ def test_draws_as_a_table_and_nothing_overwritten(refused, flowinv, model, scan)
         assert (code, err) == (0, [])
     rows = np.genfromtxt(table, delimiter=",", skip_header=1)
     with np.load(archive) as found:
-        np.testing.assert_allclose(rows[:, 1:], found["samples"][0], rtol=1e-6)
+        np.testing.assert_allclose(rows[:, 1:-1], found["samples"][0], rtol=1e-6)
+        assert found["misfit"].tolist() == [""]
+    np.testing.assert_array_equal(rows[:, -1], 0)
     assert table.read_text().startswith("scan,mean_x (grid),mean_y (grid),std_x (gr")
     before = table.read_bytes()
     refused(flowinv(*ask, f"--out={table}", "--seed=1"), "a new file", "--overwrite")

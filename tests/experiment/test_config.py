@@ -168,7 +168,7 @@ def another(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
-        return (*value, value[0]) if value else (3,)
+        return (*value, value[0]) if value else ("std=1..2",)
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
