@@ -1,6 +1,5 @@
 """What each command does; heavy imports happen inside, so that --help is quick."""
 
-import io
 import json
 import logging
 import platform
@@ -19,9 +18,10 @@ from flowinv.checks import check_at_least, check_known, fail
 from flowinv.compiling import cache_folder
 from flowinv.data.scan import ReadOptions
 from flowinv.experiment.config import RunConfig
-from flowinv.files import write_bytes
+from flowinv.files import write_bytes, write_json
 from flowinv.methods.registry import METHODS
 from flowinv.models.registry import EMBEDDINGS, FLOWS, SUMMARIES
+from flowinv.report.answer_files import SUFFIXES, Answer, as_bytes, as_data
 
 __all__ = ["COMMANDS", "run_command"]
 
@@ -123,15 +123,17 @@ class Draws:
     Attributes:
         num_samples: posterior draws per scan.
         seed: seed of the draws.
-        out: file for the draws: an npz with samples [scan, n, D], names, units and
-            misfit (what is off of each scan, "" for nothing), or a csv with a row for
-            each draw; "" writes none.
-        overwrite: replace a file that is there.
+        out: file for the draws: npz (samples [scan, n, D], names, units, scans and
+            misfit), csv (a row for each draw) or nc (netCDF); "" writes none.
+        json: file for the table: median, intervals, fit and misfit of each scan; ""
+            writes none.
+        overwrite: replace files that are there.
     """
 
     num_samples: int = 2_000
     seed: int = 0
     out: str = ""
+    json: str = ""
     overwrite: bool = False
 
     def check(self) -> None:
@@ -139,25 +141,27 @@ class Draws:
         check_at_least("--num-samples", self.num_samples, 20)
         if not 0 <= self.seed < 2**32:
             fail("--seed", "from 0 to 2^32 - 1", self.seed)
+        self.target("--out", self.out, SUFFIXES)
+        self.target("--json", self.json, (".json",))
 
-    def target(self) -> Path | None:
-        """The file that the draws go to, checked; None for no file."""
-        if not self.out:
+    def target(self, flag: str, text: str, suffixes: Sequence[str]) -> Path | None:
+        """The file that something goes to, checked; None for no file."""
+        if not text:
             return None
-        target = Path(self.out).expanduser()
+        target = Path(text).expanduser()
         if target.is_dir() or not target.parent.is_dir():
-            fail("--out", "to name a file in an existing folder", repr(self.out))
-        if target.suffix not in (".npz", ".csv"):
-            fail("--out", "to end in .npz or .csv", repr(self.out))
+            fail(flag, "to name a file in an existing folder", repr(text))
+        if target.suffix not in suffixes:
+            fail(flag, f"to end in {' or '.join(suffixes)}", repr(text))
         if target.exists() and not self.overwrite:
-            fail("--out", "to name a new file", repr(self.out), "Add --overwrite.")
+            fail(flag, "to name a new file", repr(text), "Add --overwrite.")
         return target
 
 
 def infer(
     run: tyro.conf.Positional[str],
     *,
-    x: str,
+    x: tuple[str, ...],
     model: str = "",
     draws: Draws = Draws(),
     reading: ReadOptions = _AS_WRITTEN,
@@ -167,82 +171,90 @@ def infer(
 
     Args:
         run: folder of a run, or of a model.
-        x: scan file: csv, npy, npz (array x or observation) or h5; one scan or many.
+        x: scan files, such as scans/*.csv: csv, npy, npz (array x or observation) or
+            h5, each with one scan or many; for a model of `--like` as instruments
+            write them.
         model: model of the run to ask; "" takes the best. In rounds every observation
             has its own, such as spline/observation_1.
         draws: how many draws, and where they go.
-        reading: what the file does not say itself, for a model of `--like`.
+        reading: what files do not say themselves, for a model of `--like`.
         strict: exit with 3 where a scan is none that the model may speak of.
     """
     draws.check()
     folder = Path(run).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
-    target = draws.target()
     from flowinv.experiment.problem import task_of
 
     task = task_of(folder)
     posterior = _load(folder, model)
     _warn_of_rounds(folder)
-    from flowinv.data.scans import read_scans
-    from flowinv.experiment.measure import scans_of
+    labels, scans = _scans(task, posterior, x, reading)
+    prior, derived = posterior.estimator.prior, () if task is None else task.derived
+    answers = _answers(draws, task, posterior, labels, scans)
     from flowinv.report.answer_text import answer_table
 
-    if task is not None and task.read is not None:
-        scans = scans_of(task, x, reading)
-    else:
-        counts = posterior.estimator.input_scaling == "root"
-        scans = read_scans(x, posterior.x_shape, counts=counts)
+    for answer in answers:
+        for words in answer.misfit.values():
+            print(f"flowinv: {answer.label}: {words}", file=sys.stderr)
+    for number, answer in enumerate(answers):
+        if len(answers) > 1:
+            print(f"{chr(10) * (number > 0)}{answer.label}")
+        print(answer_table(prior, answer.draws, answer.fit, derived))
+    if (target := draws.target("--out", draws.out, SUFFIXES)) is not None:
+        write_bytes(target, as_bytes(target.suffix, prior, answers))
+        print(f"\ndraws: {target}")
+    if (target := draws.target("--json", draws.json, (".json",))) is not None:
+        write_json(target, as_data(prior, answers, derived))
+        print(f"table: {target}")
+    return 3 if strict and any(answer.misfit for answer in answers) else 0
+
+
+def _scans(
+    task: Any, posterior: Any, files: Sequence[str], reading: ReadOptions
+) -> tuple[list[str], np.ndarray]:
+    """Labels and x of all scans of all files."""
+    from flowinv.data.scans import read_scans
+    from flowinv.experiment.measure import scans_of
+
+    labels, found = [], []
+    for file in files:
+        if task is not None and task.read is not None:
+            own = scans_of(task, file, reading)
+        else:
+            counts = posterior.estimator.input_scaling == "root"
+            own = read_scans(file, posterior.x_shape, counts=counts)
+        name, many = Path(file).name, len(own) > 1
+        labels += [f"{name} scan {i + 1}" if many else name for i in range(len(own))]
+        found.append(own)
+    if not found:
+        fail("--x", "with a file", "none")
+    return labels, np.concatenate(found)
+
+
+def _answers(
+    draws: Draws, task: Any, posterior: Any, labels: Sequence[str], scans: np.ndarray
+) -> list[Answer]:
+    """Draws, fits and what guards say, scan by scan."""
     import jax
 
     key = jax.random.key(draws.seed)
     theta = np.asarray(posterior.sample(key, scans, draws.num_samples))
-    prior, derived = posterior.estimator.prior, () if task is None else task.derived
-    misfits: list[list[Any]] = [[] for _ in scans]
+    misfits: list[Any] = [[] for _ in scans]
     if task is not None:
-        from flowinv.experiment.guards import guard, lines
+        from flowinv.experiment.guards import guard
 
         misfits = guard(key, task, posterior, scans, theta)
-        for line in lines(misfits, Path(x).name):
-            print(line, file=sys.stderr)
-    for number, (scan, own) in enumerate(zip(scans, theta, strict=True), 1):
-        if number > 1:
-            print()
-        if len(scans) > 1:
-            print(f"scan {number}")
-        fit = None
-        if task is not None and task.classical is not None:
-            fit = task.classical(scan)
-        print(answer_table(prior, own, fit, derived))
-    if target is not None:
-        write_bytes(target, _as_file(target.suffix, theta, prior, misfits))
-        print(f"\ndraws: {target}")
-    return 3 if strict and any(misfits) else 0
-
-
-def _as_file(
-    suffix: str, draws: np.ndarray, prior: Any, misfits: Sequence[Sequence[Any]]
-) -> bytes:
-    """Draws `[scan, n, D]` and what guards say as the bytes of an npz or csv file."""
-    said = ["; ".join(f"{m.guard}: {m.words}" for m in own) for own in misfits]
-    if suffix == ".npz":
-        buffer = io.BytesIO()
-        names, units = np.array(prior.names), np.array(prior.units)
-        np.savez_compressed(
-            buffer, samples=draws, names=names, units=units, misfit=np.array(said)
+    classical = None if task is None else task.classical
+    return [
+        Answer(
+            label,
+            own,
+            None if classical is None else classical(scan),
+            {misfit.guard: misfit.words for misfit in off},
         )
-        return buffer.getvalue()
-    pairs = zip(prior.names, prior.units, strict=True)
-    head = ["scan", *(f"{name} ({unit})" if unit else name for name, unit in pairs)]
-    head.append("misfit")
-    rows = [
-        ",".join(
-            [str(scan + 1), *(f"{v:.9g}" for v in draw), str(int(bool(said[scan])))]
-        )
-        for scan, own in enumerate(draws)
-        for draw in own
+        for label, scan, own, off in zip(labels, scans, theta, misfits, strict=True)
     ]
-    return ("\n".join([",".join(head), *rows]) + "\n").encode()
 
 
 def _warn_of_rounds(folder: Path) -> None:

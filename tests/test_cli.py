@@ -277,7 +277,8 @@ def test_infer_reads_many_scans_and_named_models(flowinv, finished, tmp_path):
         *("infer", finished, f"--x={path}", "--model=cinn", "--num-samples=50")
     )
     assert code == 0
-    assert [line for line in said if line.startswith("scan ")] == ["scan 1", "scan 2"]
+    labels = [line for line in said if line.startswith("scans.npz")]
+    assert labels == ["scans.npz scan 1", "scans.npz scan 2"]
     code, one, _ = flowinv("infer", finished / "model", f"--x={path}")
     assert code == 0
     assert "fit" not in one[1]  # a bare model knows no classical fit

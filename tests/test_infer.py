@@ -1,5 +1,7 @@
 """`flowinv infer` on bad scans, bad flags and folders without a model."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from flowinv.flows import CINN
 from flowinv.models.estimator import Estimator
 from flowinv.models.files import save
 from flowinv.models.posterior import Posterior
+from flowinv.priors import uniform
+from flowinv.report.answer_text import answer_table
 from flowinv.tasks.registry import task
 
 TASK = "beam_profile:points=100,samples=200"
@@ -105,7 +109,8 @@ def test_bad_scans_answer_in_one_line(refused, flowinv, model, scan, write, word
         (["--seed=-1"], ["--seed from 0 to 2^32 - 1; got -1"]),
         (["--out=/no/where/draws.npz"], ["--out", "existing folder"]),
         (["--out=/"], ["--out to name a file"]),
-        (["--out=draws.txt"], ["--out to end in .npz or .csv; got 'draws.txt'"]),
+        (["--out=draws.txt"], ["--out to end in .npz or .csv or .nc; got 'dra"]),
+        (["--json=table.txt"], ["--json to end in .json; got 'table.txt'"]),
         (["--out=draws"], ["--out to end in .npz or .csv"]),
         (["--model=splin"], ["model in", "'splin'"]),
     ],
@@ -159,3 +164,44 @@ def test_draws_as_a_table_and_nothing_overwritten(refused, flowinv, model, scan)
     assert table.read_bytes() == before
     assert flowinv(*ask, f"--out={table}", "--seed=1", "--overwrite")[0] == 0
     assert table.read_bytes() != before
+
+
+def test_files_of_several_scans(flowinv, model, scan):
+    """Two files in one call: the same draws as netCDF and npz, the table as JSON."""
+    from scipy.io import netcdf_file
+
+    folder = scan.parent
+    other = folder / "other.csv"
+    other.write_bytes(scan.read_bytes())
+    targets = {name: folder / f"all.{name}" for name in ("nc", "npz", "json")}
+    for name in ("nc", "npz"):
+        flags = ("--num-samples=50", "--overwrite", f"--json={targets['json']}")
+        ask = ("infer", model, "--x", scan, other, f"--out={targets[name]}", *flags)
+        code, out, err = flowinv(*ask)
+        assert (code, err) == (0, [])
+        assert [line for line in out if line.endswith(".csv")] == [
+            "scan.csv",
+            "other.csv",
+        ]
+    with np.load(targets["npz"]) as archive:
+        samples, names = archive["samples"], archive["names"].tolist()
+        assert archive["scans"].tolist() == ["scan.csv", "other.csv"]
+    assert samples.shape == (2, 50, 4)
+    with netcdf_file(targets["nc"], mmap=False) as file:
+        for index, name in enumerate(names):
+            np.testing.assert_array_equal(file.variables[name][:], samples[..., index])
+            assert file.variables[name].units == b"grid"
+    first, second = json.loads(targets["json"].read_text())
+    assert (first["scan"], second["misfit"]) == ("scan.csv", {})
+    for index, name in enumerate(names):
+        row, own = first["parameters"][name], samples[0, :, index]
+        assert row["median"] == pytest.approx(np.median(own), rel=1e-6)
+        assert row["high_95"] == pytest.approx(np.quantile(own, 0.975), rel=1e-5)
+
+
+def test_no_interval_is_narrower_than_float32_tells():
+    """Draws pinned on one number: a step of float32, 1.9e-6, to either side."""
+    draws = np.full((100, 1), np.float32(20.00000191))
+    table = answer_table(uniform([20.0], [80.0], ["a"]), draws, None)
+    (row,) = table.splitlines()[2:]
+    assert row.split()[2:6] == ["20.0000019", "20.0000000", "..", "20.0000038"]

@@ -4,7 +4,6 @@ Each asks one question of one scan and says in a line what is off and what to do
 right scans each is wrong once in a hundred at most (tested on 1,000).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from flowinv.experiment.measure import predictive
 from flowinv.models.posterior import Posterior
 from flowinv.tasks.task import ClassicalFit, Task
 
-__all__ = ["GUARDS", "Misfit", "guard", "lines"]
+__all__ = ["GUARDS", "Misfit", "guard"]
 
 # Of the prediction less: an answer that is a little off is no misfit of the scan.
 P_LIMIT, P_PREDICTION = 0.01, 0.006
@@ -154,13 +153,3 @@ def _other_fit(task: Task, draws: np.ndarray, fit: ClassicalFit) -> list[Misfit]
         "answer: one of them does not describe this scan"
     )
     return [Misfit("fit", words)]
-
-
-def lines(misfits: Sequence[Sequence[Misfit]], source: str) -> list[str]:
-    """What is off as lines for a terminal."""
-    many = len(misfits) > 1
-    return [
-        f"flowinv: {source}{f' scan {number}' if many else ''}: {misfit.words}"
-        for number, own in enumerate(misfits, 1)
-        for misfit in own
-    ]

@@ -48,7 +48,13 @@ def _cells(
     d, factor = quantity.index, quantity.factor
     middle, *ends = (factor * float(numbers[what][d]) for what in QUANTILES)
     # Two digits of the error decide how many decimals mean anything.
-    error = max(ends[1] - ends[0], 1e-12) / 2
+    # No interval is narrower than float32, in which draws are made, can tell.
+    least = abs(factor) * float(np.spacing(np.float32(abs(middle / factor))))
+    ends = [
+        min(end, middle - least) if side == 0 else max(end, middle + least)
+        for side, end in zip((0, 1, 0, 1), ends, strict=True)
+    ]
+    error = max((ends[1] - ends[0]) / 2, 1e-12)
     places = int(np.clip(1 - np.floor(np.log10(error)), 0, 8))
     shown = [f"{value:.{places}f}" for value in (middle, *ends)]
     cells = [shown[0], f"{shown[1]} .. {shown[2]}", f"{shown[3]} .. {shown[4]}"]
