@@ -179,7 +179,7 @@ class StepScan:
     @property
     def units(self) -> tuple[str, ...]:
         """Units of the parameters, in the order of theta."""
-        amplitude = ("1",) if self.fit_amplitude else ()
+        amplitude = ("",) if self.fit_amplitude else ()
         background = ("counts",) if self.fit_background else ()
         return (self.unit,) * (2 * self.num_axes) + amplitude + background
 

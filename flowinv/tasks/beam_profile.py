@@ -156,13 +156,24 @@ def _classical(
     def fit(x: np.ndarray) -> ClassicalFit:
         from flowinv.samplers.classical import classical_fit
 
-        found = classical_fit(x, simulator.positions, kind)
+        # The fit knows of no monitor: it sees what the whole beam would have given.
+        relative = _monitor(simulator)
+        found = classical_fit(np.ravel(x) / relative, simulator.positions, kind)
         values, errors = (np.full(prior.dim, np.nan) for _ in range(2))
         size = len(found.value)
         values[:size], errors[:size] = found.value, found.error
-        return ClassicalFit(values, errors, found.curve, method)
+        return ClassicalFit(values, errors, found.curve * relative, method)
 
     return fit
+
+
+def _monitor(simulator: BeamProfile | StepScan) -> np.ndarray:
+    """Relative beam of every number of x, 1 where nothing is known."""
+    sizes = [len(own) for own in simulator.positions]
+    if not isinstance(simulator, StepScan):
+        return np.ones(sum(sizes))
+    pairs = zip(simulator.axes, sizes, strict=True)
+    return np.concatenate([axis.monitor or np.ones(size) for axis, size in pairs])
 
 
 def _derived(simulator: BeamProfile | StepScan, pitch: float) -> tuple[Derived, ...]:

@@ -171,7 +171,7 @@ def test_gradient_is_that_of_differences(noise, jitter):
 def test_fitted_amplitude_and_background():
     simulator = StepScan(fit_amplitude=True, fit_background=True)
     assert simulator.names[4:] == ("amplitude", "background")
-    assert simulator.units[4:] == ("1", "counts")
+    assert simulator.units[4:] == ("", "counts")
     theta = jnp.asarray([*THETA, 0.7, 50.0])
     x = draws_of(simulator, theta, 2_000)
     assert abs(x[:, 0].mean() - 50.0) < 1.0

@@ -174,10 +174,13 @@ positions = [0, 20, 40, 60, 80, 100]
 def test_the_task_speaks_the_instruments_units():
     task = instrument_task(instrument_of([scan_of()]))
     assert task.prior.names == ("mean", "std", "amplitude", "background")
-    assert task.prior.units == ("mm", "mm", "1", "counts")
+    assert task.prior.units == ("mm", "mm", "", "counts")
     assert [(q.name, q.unit) for q in task.derived] == [("fwhm", "mm")]
     assert task.layout.position_label == "position (mm)"
     x, theta = task.observation(1)
     fit = task.classical(x)
     assert abs(fit.values[0] - theta[0]) < 0.1
+    # Its curve follows the monitor, as the scan does.
+    lit = fit.curve[-10:] / np.array(task.simulator.axes[0].monitor)[-10:]
+    assert np.ptp(lit) < 0.05 * lit.mean()
     assert np.isnan(fit.values[2:]).all()
