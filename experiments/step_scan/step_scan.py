@@ -3,7 +3,7 @@
 command  python experiments/step_scan/step_scan.py plain|noise|instrument|rounds
          (any flag of flowinv run after the word)
 device   CPU, GPU or TPU, unchanged
-time     2 cores: plain SECONDS; noise and instrument spend another minute or more on
+time     2 cores: plain 5 to 10 minutes; noise and instrument spend a minute or more on
          each observation's exact posterior (NUTS)
 score    mean forest C2ST of observations 1 to 10, 2,000 draws: see README.md
 """

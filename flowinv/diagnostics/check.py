@@ -119,6 +119,7 @@ class Answered:
         last_round: of an answer in rounds, or None.
         seen: simulations that an answer in rounds learned from last,
             `[m, *x_shape]`, or None.
+        fit: parameters and errors of the classical fit, `[D]` each, or None.
     """
 
     label: str
@@ -129,6 +130,7 @@ class Answered:
     predictive: np.ndarray | None = None
     last_round: LastRound | None = None
     seen: np.ndarray | None = None
+    fit: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)

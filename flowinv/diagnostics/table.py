@@ -14,6 +14,7 @@ from flowinv.diagnostics.check import (
 from flowinv.diagnostics.convergence import CONVERGENCE
 from flowinv.diagnostics.edges import EDGES
 from flowinv.diagnostics.exactness import EXACTNESS
+from flowinv.diagnostics.fits import FITS
 from flowinv.diagnostics.likeness import LIKENESS
 from flowinv.diagnostics.predictive import PREDICTIVE
 
@@ -28,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     PREDICTIVE,
     LIKENESS,
     EDGES,
+    FITS,
 )
 
 NOTHING = "Nothing was measured that could judge it."

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.data.simulate import simulate
+from flowinv.diagnostics.fits import MOST_ERRORS, fit_distance
 from flowinv.diagnostics.likeness import MOST_ROWS, Crowd, crowd
 from flowinv.diagnostics.predictive import predictive_check
 from flowinv.experiment.measure import predictive
@@ -25,7 +26,6 @@ P_LIMIT, P_PREDICTION = 0.01, 0.006
 # More than half of the draws in so little of the prior: true of one right scan in a
 # hundred, all parameters and both edges together.
 PRESSED, LEAST_TAIL = 0.5, 0.01
-MOST_ERRORS = 5.0
 GUARDS = ("inputs", "summaries", "prediction", "edges", "fit")
 _SIMULATE, _PREDICT = range(2)
 
@@ -138,11 +138,7 @@ def _pressed(task: Task, draws: np.ndarray) -> list[Misfit]:
 
 def _other_fit(task: Task, draws: np.ndarray, fit: ClassicalFit) -> list[Misfit]:
     """The fit that people do today, far from the posterior."""
-    sd = draws.std(0)
-    joint = np.hypot(sd, np.where(np.isfinite(fit.errors), fit.errors, 0.0))
-    known = np.isfinite(fit.values)
-    off = np.where(known, draws.mean(0) - np.where(known, fit.values, 0.0), 0.0)
-    errors = np.abs(off) / np.maximum(joint, 1e-30)
+    errors = fit_distance(draws, fit.values, fit.errors).errors
     if errors.max() <= MOST_ERRORS:
         return []
     worst = int(errors.argmax())

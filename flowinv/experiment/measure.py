@@ -195,6 +195,7 @@ def summed_up(
     ended: Ended | None = None,
 ) -> Answered:
     """What checks ask of an answer, and of the rounds that it came from."""
+    fit = observation.fit
     z = np.asarray(task.prior.to_latent(draws))
     tails = np.stack([(z < -ONE_PERCENT).mean(0), (z > ONE_PERCENT).mean(0)])
     return Answered(
@@ -204,7 +205,8 @@ def summed_up(
         observation.exact,
         observation.x,
         simulated,
-        *(ended or ()),
+        *(ended or (None, None)),
+        None if fit is None else (fit.values, fit.errors),
     )
 
 
