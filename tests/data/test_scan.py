@@ -209,6 +209,8 @@ def test_rays_become_two_knife_edges(tmp_path):
         (table(POSITION, MONITOR, SIGNAL), "--columns position=1,signal=2"),
         ("a b c\n" + table(POSITION, MONITOR, SIGNAL), "position and signal; got a, b"),
         (PAIR + "stopped\n" + PAIR, "in one piece; got 'stopped' in line 45"),
+        (PAIR + "stopped\n3.1 5\n", "in one piece; got 'stopped' in line 45"),
+        ("-3 4100\nback\n" + PAIR, "in one piece; got 'back' in line 2"),
         (PAIR.replace("4043", "nan"), "signal of scan.txt to be finite"),
         (table(POSITION[:4], SIGNAL[:4]), "with 5 rows of numbers"),
     ],

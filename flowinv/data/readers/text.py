@@ -3,6 +3,7 @@
 import gzip
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,9 +39,9 @@ def read(path: Path, options: ReadOptions) -> list[Scan]:
     lines above. Columns without any number (LabVIEW's Comment) are left out.
     """
     lines = lines_of(path)
-    separator, start, rows = _table(path, lines)
-    values = np.array(rows, np.float64)
-    header = _header(lines[:start], separator, values.shape[1])
+    table = _table(path, lines)
+    values = np.array(table.rows, np.float64)
+    header = _header(lines[: table.start], table.separator, values.shape[1])
     columns = {}
     for index in range(values.shape[1]):
         if np.isnan(values[:, index]).all():
@@ -69,55 +70,58 @@ def _plain(scan: Scan) -> Scan:
     return Scan(**{**vars(scan), "axis": ""})
 
 
-def _table(path: Path, lines: list[str]) -> tuple[str, int, list[list[float]]]:
-    """Separator, number of the first line and rows of the table."""
-    best: tuple[str, int, list[list[float]]] = ("", 0, [])
-    blocks = 0
-    for separator in _SEPARATORS:
-        found = _runs(lines, separator)
-        if not found:
+class _Run(NamedTuple):
+    """Lines of numbers alone, all of one width.
+
+    Attributes:
+        separator: of their cells, "" for blanks.
+        start: number of the first line, from 0.
+        end: number of the line behind the last.
+        rows: their numbers.
+    """
+
+    separator: str
+    start: int
+    end: int
+    rows: list[list[float]]
+
+
+def _table(path: Path, lines: list[str]) -> _Run:
+    """The longest run of all; numbers apart from it are refused, never left out."""
+    runs = [run for separator in _SEPARATORS for run in _runs(lines, separator)]
+    if not runs:
+        fail("scan file", f"with {LEAST_ROWS} rows of numbers at least", path.name)
+    best = max(runs, key=lambda run: (len(run.rows[0]) > 1, len(run.rows)))
+    for number, line in enumerate(lines):
+        if best.start <= number < best.end:
             continue
-        start, rows = max(found, key=lambda run: len(run[1]) * (len(run[1][0]) > 1))
-        better = (len(rows[0]) > 1, len(rows)) > (
-            bool(best[2]) and len(best[2][0]) > 1,
-            len(best[2]),
-        )
-        if better:
-            best, blocks = (separator, start, rows), len(found)
-            same = [run for run in found if len(run[1][0]) == len(rows[0])]
-            if len(same) > 1:
-                first, second = same[0], same[1]
-                end = first[0] + len(first[1])
-                bad = lines[end].strip()[:60] if end < second[0] else "another table"
-                where = f"{bad!r} in line {end + 1}"
-                fail(f"table of {path.name}", "in one piece", where)
-    if not best[2] or not blocks:
-        fail("scan file", f"with {LEAST_ROWS} rows of numbers at least", f"{path.name}")
-    if best[0] in (";", "\t"):
-        first, count = best[1], len(best[2])
-        body = lines[first : first + count]
-        check_commas(path, [cells_of(line, best[0]) for line in body])
+        values = _row(line, best.separator)
+        if values is not None and len(values) == len(best.rows[0]):
+            near = best.end if number >= best.end else number + 1
+            got = f"{lines[near].strip()[:60]!r} in line {near + 1}"
+            fail(f"table of {path.name}", "in one piece", got)
+    if best.separator in (";", "\t"):
+        body = lines[best.start : best.end]
+        check_commas(path, [cells_of(line, best.separator) for line in body])
     return best
 
 
-def _runs(lines: list[str], separator: str) -> list[tuple[int, list[list[float]]]]:
-    """Runs of at least five lines of numbers alone, all of one width."""
-    runs: list[tuple[int, list[list[float]]]] = []
-    start, rows = 0, []
+def _runs(lines: list[str], separator: str) -> list[_Run]:
+    """Runs of at least five lines; blank lines between rows do not end one."""
+    runs: list[_Run] = []
+    run = _Run(separator, 0, 0, [])
     for number, line in enumerate([*lines, "end"]):
         values = _row(line, separator)
-        if values is not None and (not rows or len(values) == len(rows[0])):
-            start, rows = (start, rows) if rows else (number, [])
-            rows.append(values)
+        if values is None and not line.strip():
             continue
-        if not line.strip() and rows:
-            continue_run = number + 1 < len(lines)
-            following = _row(lines[number + 1], separator) if continue_run else None
-            if following is not None and len(following) == len(rows[0]):
-                continue
-        if len(rows) >= LEAST_ROWS:
-            runs.append((start, rows))
-        start, rows = (number, [values]) if values is not None else (0, [])
+        if values is not None and run.rows and len(values) == len(run.rows[0]):
+            run.rows.append(values)
+            run = run._replace(end=number + 1)
+            continue
+        if len(run.rows) >= LEAST_ROWS:
+            runs.append(run)
+        rows = [] if values is None else [values]
+        run = _Run(separator, number, number + 1, rows)
     return runs
 
 
