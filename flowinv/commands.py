@@ -1,5 +1,6 @@
 """What each command does; heavy imports happen inside, so that --help is quick."""
 
+import glob
 import json
 import logging
 import platform
@@ -218,7 +219,7 @@ def _scans(
     from flowinv.experiment.measure import scans_of
 
     labels, found = [], []
-    for file in files:
+    for file in (one for text in files for one in _files(text)):
         if task is not None and task.read is not None:
             own = scans_of(task, file, reading)
         else:
@@ -230,6 +231,17 @@ def _scans(
     if not found:
         fail("--x", "with a file", "none")
     return labels, np.concatenate(found)
+
+
+def _files(text: str) -> list[str]:
+    """Files that a pattern such as "scans/*.csv" names; else the text itself."""
+    name = Path(text).expanduser()
+    if name.exists() or not any(sign in text for sign in "*?["):
+        return [text]
+    found = sorted(glob.glob(str(name)))
+    if not found:
+        fail("--x", "to name a file at least", f"none like {text!r}")
+    return found
 
 
 def _answers(

@@ -199,6 +199,16 @@ def test_files_of_several_scans(flowinv, model, scan):
         assert row["high_95"] == pytest.approx(np.quantile(own, 0.975), rel=1e-5)
 
 
+def test_a_pattern_names_files(flowinv, refused, model, scan):
+    """Patterns that no shell has expanded, in the order of their names."""
+    (scan.parent / "b.csv").write_bytes(scan.read_bytes())
+    code, out, _ = flowinv("infer", model, f"--x={scan.parent}/*.csv")
+    assert code == 0
+    assert [line for line in out if line.endswith(".csv")] == ["b.csv", "scan.csv"]
+    asked = flowinv("infer", model, f"--x={scan.parent}/*.nxs")
+    refused(asked, "--x to name a file at least", "*.nxs")
+
+
 def test_no_interval_is_narrower_than_float32_tells():
     """Draws pinned on one number: a step of float32, 1.9e-6, to either side."""
     draws = np.full((100, 1), np.float32(20.00000191))
