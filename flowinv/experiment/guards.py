@@ -21,9 +21,8 @@ from flowinv.tasks.task import ClassicalFit, Task
 
 __all__ = ["GUARDS", "Misfit", "guard"]
 
-P_LIMIT = 0.01
-# Sds of predicted distances: an answer that is a little off is no misfit of the scan.
-FAR = 4.0
+# Of the prediction less: an answer that is a little off is no misfit of the scan.
+P_LIMIT, P_PREDICTION = 0.01, 0.006
 # More than half of the draws in so little of the prior: true of one right scan in a
 # hundred, all parameters and both edges together.
 PRESSED, LEAST_TAIL = 0.5, 0.01
@@ -108,7 +107,7 @@ def _unlike(name: str, x: np.ndarray, known: Crowd | None) -> list[Misfit]:
 def _unexplained(x: np.ndarray, simulated: np.ndarray) -> list[Misfit]:
     """Further from the answer's predictions than these are from each other."""
     found = predictive_check(x, simulated)
-    if found is None or found.p >= P_LIMIT or found.distance < FAR:
+    if found is None or found.p >= P_PREDICTION:
         return []
     words = (
         f"the answer does not explain it (p {found.p:.3f}, furthest out number "
