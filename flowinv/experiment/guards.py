@@ -1,7 +1,7 @@
 """Guards at the door of an answer: is this scan one that the network may speak of?
 
 Each asks one question of one scan and says in a line what is off and what to do. On
-right scans each is wrong once in a hundred at most (tested on 1,000).
+right scans each is wrong about once in a hundred or less (of 1,000: docs/guards.md).
 """
 
 from typing import NamedTuple

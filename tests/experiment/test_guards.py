@@ -117,10 +117,8 @@ def test_a_right_scan_of_each_task_passes(asked):
 def main():
     """Print docs/guards.md: fault by guard, and false alarms of 1,000 right scans."""
     print("# What the guards of `flowinv infer` see\n")
-    print(
-        "Made by tests/experiment/test_guards.py: 100 points an axis, the solved start"
-    )
-    print("start of a network answers. A cross: the guard says that the scan is off.")
+    print("Made by tests/experiment/test_guards.py: 100 points an axis, 10,000")
+    print("simulations. A cross: the guard says that the scan is off.")
     for kind, spec in SPECS.items():
         task, ask = made(spec, trained=True)
         print(f"\n## {spec}\n")
