@@ -220,12 +220,15 @@ def _scans(
 
     labels, found = [], []
     for file in (one for text in files for one in _files(text)):
-        if task is not None and task.read is not None:
-            own = scans_of(task, file, reading)
-        else:
+        name = Path(file).name
+        if task is None:
             counts = posterior.estimator.input_scaling == "root"
             own = read_scans(file, posterior.x_shape, counts=counts)
-        name, many = Path(file).name, len(own) > 1
+        else:
+            own, notes = scans_of(task, file, reading)
+            for note in notes:
+                print(f"flowinv: {name}: {note}", file=sys.stderr)
+        many = len(own) > 1
         labels += [f"{name} scan {i + 1}" if many else name for i in range(len(own))]
         found.append(own)
     if not found:
@@ -253,19 +256,17 @@ def _answers(
     key = jax.random.key(draws.seed)
     theta = np.asarray(posterior.sample(key, scans, draws.num_samples))
     misfits: list[Any] = [[] for _ in scans]
+    fits: list[Any] = [None for _ in scans]
     if task is not None:
         from flowinv.experiment.guards import guard
 
-        misfits = guard(key, task, posterior, scans, theta)
-    classical = None if task is None else task.classical
+        every = [task.of_scan(scan) for scan in scans]
+        fits = [own.classical and own.classical(x) for own, x in every]
+        misfits = guard(key, task, posterior, scans, theta, fits)
+    rows = zip(labels, theta, fits, misfits, strict=True)
     return [
-        Answer(
-            label,
-            own,
-            None if classical is None else classical(scan),
-            {misfit.guard: misfit.words for misfit in off},
-        )
-        for label, scan, own, off in zip(labels, scans, theta, misfits, strict=True)
+        Answer(label, own, fit, {misfit.guard: misfit.words for misfit in off})
+        for label, own, fit, off in rows
     ]
 
 

@@ -25,8 +25,9 @@ class ReadOptions:
             "position=1,signal=3,monitor=2"; a second axis follows after a semicolon.
         dataset: arrays of an npz or HDF5 file in the same way, such as
             "position=entry/x,signal=entry/counts".
-        entry: entry of a NeXus file, chain of an eveH5 file, number of a SPEC scan or
-            uid of a Bluesky run; "" takes the only one, or the file's default.
+        entry: entry of a NeXus file, chain of an eveH5 file, number of a SPEC scan
+            (3, or 3.2 for the second of that number) or uid of a Bluesky run; "" takes
+            the only one, or the file's default.
         duplicates: exposures at one place: "refuse", or take their "mean".
     """
 

@@ -27,6 +27,9 @@ def build_estimator(task: Task, flow: str, network: NetworkConfig) -> Estimator:
         # Unchecked, it would take a batch of scans for one set.
         shape = task.simulator.x_shape
         fail("embedding", f"other than set for one scan of shape {shape}", embedding)
+    if embedding != "none" and task.at is not None:
+        remedy = "The fit of a scan at any positions is its embedding."
+        fail("embedding", "to be none with --any-positions", embedding, remedy)
     return Estimator(
         task.prior,
         build_flow(flow, network),
@@ -42,9 +45,9 @@ def _summary(name: str, task: Task) -> Any:
     name = task.summary if name == "task" else name
     if name == "none":
         return None
-    if len(task.simulator.x_shape) != 1:
-        fail("summary", "to be none for an x that is no flat scan", name)
     if name in task.summaries:
         return task.summaries[name]
-    check_known("summary", name, [*task.summaries, *SUMMARIES])
+    check_known("summary", name, [*task.summaries, *SUMMARIES, "none", "task"])
+    if len(task.simulator.x_shape) != 1:
+        fail("summary", "to be none for an x that is no flat scan", name)
     return SUMMARIES[name]()

@@ -70,6 +70,9 @@ class RunConfig:
             task's observations.
         like: a scan as your instrument writes it, or a .toml that describes one: the
             step scan is built at its positions, in its units, and answers it.
+        any_positions: learn scans of up to so many positions along an axis, wherever
+            they are in the range of `like`: one network for all scans of an instrument.
+            0 learns the positions of `like`.
         prior: ranges of the prior of such a scan, such as "std=5..50um".
         reading: what scan files do not say themselves.
         network: flow and embedding; None takes the method's own.
@@ -86,6 +89,7 @@ class RunConfig:
     out: str = ""
     x: str = ""
     like: str = ""
+    any_positions: int = 0
     prior: tuple[str, ...] = ()
     reading: ReadOptions = field(default_factory=ReadOptions)
     network: NetworkConfig | None = None
@@ -116,6 +120,13 @@ class RunConfig:
         if self.prior and not self.like:
             remedy = "Tasks have options: --task beam_profile:prior=slides."
             fail("--prior", "with --like", "none", remedy)
+        check_at_least("any_positions", self.any_positions, 0)
+        if self.any_positions and not self.like:
+            fail("--any-positions", "with --like", "none", "Hand a scan in.")
+        if self.any_positions and not self.method.amortised:
+            remedy = "Leave it out: rounds learn the scan that they answer."
+            got = method_name(self.method)
+            fail("method with --any-positions", "to be npe", got, remedy)
         if not (self.method.amortised or self.scan or self.evaluate.observations):
             fail("observations", "to name one to infer in rounds", "none")
 

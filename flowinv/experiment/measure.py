@@ -28,7 +28,7 @@ from flowinv.files import settled
 from flowinv.identity import by_content
 from flowinv.models.posterior import Posterior
 from flowinv.report.content import ModelResult, Observation
-from flowinv.tasks.task import ClassicalFit, Task
+from flowinv.tasks.task import Scans, Task
 from flowinv.types import Simulator
 
 __all__ = [
@@ -91,7 +91,7 @@ class Ended(NamedTuple):
         seen: some simulations that it learned from, `[m, *x_shape]`.
     """
 
-    last_round: LastRound
+    last_round: LastRound | None
     seen: np.ndarray
 
 
@@ -126,7 +126,7 @@ def diagnose(
     found = held_out(key, posterior, task, config)
     draws = sample(key, posterior, observed, config)
     answered = [
-        summed_up(task, observation, own, predictive(key, task, index, own))
+        summed_up(key, task, index, observation, own)
         for index, (observation, own) in enumerate(zip(observed, draws, strict=True))
     ]
     return checked(task, config, found, answered)
@@ -188,14 +188,29 @@ def sample(
 
 
 def summed_up(
+    key: Array,
     task: Task,
+    index: int,
     observation: Observation,
     draws: np.ndarray,
-    simulated: np.ndarray,
     ended: Ended | None = None,
 ) -> Answered:
-    """What checks ask of an answer, and of the rounds that it came from."""
-    fit = observation.fit
+    """What checks ask of an answer, and of the rounds that it came from.
+
+    Args:
+        key: of simulations.
+        task: the problem.
+        index: number of the observation, a stream of the key.
+        observation: what was answered.
+        draws: the answer, `[n, D]`.
+        ended: how its rounds ended.
+    """
+    fit, (own, x) = observation.fit, task.of_scan(observation.x)
+    simulated = predictive(key, own, index, draws)
+    if own is not task:
+        # Held-out simulations are others, at other places.
+        seen = simulate(key, own.prior, own.simulator, MOST_ROWS)
+        ended = Ended(None, np.asarray(seen.x)[np.asarray(seen.valid)])
     z = np.asarray(task.prior.to_latent(draws))
     tails = np.stack([(z < -ONE_PERCENT).mean(0), (z > ONE_PERCENT).mean(0)])
     return Answered(
@@ -203,7 +218,7 @@ def summed_up(
         draws,
         tails,
         observation.exact,
-        observation.x,
+        x,
         simulated,
         *(ended or (None, None)),
         None if fit is None else (fit.values, fit.errors),
@@ -235,9 +250,17 @@ def observations(
             if drawn is not None:
                 exact = np.asarray(drawn.draws) if drawn.good else None
                 note = drawn.words
-        label = f"observation {index}"
-        found.append(Observation(label, x, theta, exact, _fit(task, x), note))
+        known = {"theta_true": theta, "exact": exact, "exact_note": note}
+        found.append(_observation(task, f"observation {index}", x, **known))
     return tuple(found)
+
+
+def _observation(task: Task, label: str, x: np.ndarray, **known: Any) -> Observation:
+    """An observation with its classical fit, and how it is drawn."""
+    own, seen = task.of_scan(x)
+    fit = None if own.classical is None else own.classical(seen)
+    seen = None if own is task else seen
+    return Observation(label, x, fit=fit, layout=own.layout, seen=seen, **known)
 
 
 def _from_file(
@@ -264,37 +287,28 @@ def _some(draws: np.ndarray, count: int) -> np.ndarray:
     return draws[np.linspace(0, len(draws) - 1, count).astype(int)]
 
 
-def scans_of(
-    task: Task, path: str | Path, options: ReadOptions | None = None
-) -> np.ndarray:
-    """Scans of a file as x of the task, `[S, *x_shape]`."""
+def scans_of(task: Task, path: str | Path, options: ReadOptions | None = None) -> Scans:
+    """Scans of a file as x of the task."""
     if task.read is not None:
         return task.read(Path(path).expanduser(), options or ReadOptions())
     if options not in (None, ReadOptions()):
         remedy = "Files of the task's own grid name parts so: FILE#NAME."
         fail("--columns and the like", "with a model of --like", "this one", remedy)
     counts = task.input_scaling == "root"
-    return read_scans(path, task.simulator.x_shape, counts=counts)
+    return Scans(read_scans(path, task.simulator.x_shape, counts=counts))
 
 
 def user_scans(
     task: Task, path: str | Path, options: ReadOptions | None = None
 ) -> tuple[Observation, ...]:
     """Scans of a file as observations without truth."""
-    scans = scans_of(task, path, options)
-    name = Path(path).name
+    scans, notes = scans_of(task, path, options)
+    name, note = Path(path).name, "; ".join(notes)
+    many = len(scans) > 1
     return tuple(
-        Observation(
-            name if len(scans) == 1 else f"{name} #{number + 1}",
-            scan,
-            fit=_fit(task, scan),
-        )
-        for number, scan in enumerate(scans)
+        _observation(task, f"{name} #{i + 1}" if many else name, scan, scan_note=note)
+        for i, scan in enumerate(scans)
     )
-
-
-def _fit(task: Task, x: np.ndarray) -> ClassicalFit | None:
-    return None if task.classical is None else task.classical(x)
 
 
 def predictive(key: Array, task: Task, index: int, draws: np.ndarray) -> np.ndarray:

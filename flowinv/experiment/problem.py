@@ -1,5 +1,6 @@
 """The problem of a run: a task by name, or the instrument that its folder keeps."""
 
+import dataclasses
 from pathlib import Path
 
 from flowinv.experiment.config import RunConfig
@@ -23,6 +24,9 @@ def instrument_for(config: RunConfig, resume: bool = False) -> Instrument:
     if resume and kept.is_file():
         return read_instrument(kept)[0]
     instrument, _ = read_instrument(config.like, config.reading)
+    if config.any_positions:
+        most = config.any_positions
+        instrument = dataclasses.replace(instrument, any_positions=most)
     return with_options(instrument, config.task, config.prior)
 
 

@@ -80,6 +80,8 @@ def run(
         if instrument is not None:
             write_json(config.folder() / INSTRUMENT, to_plain(instrument))
         watch = Watch(quiet, should_stop)
+        for note in dict.fromkeys(own.scan_note for own in scans if own.scan_note):
+            watch.note(f"{config.scan}: {note}")
         experiment = Experiment(config, task, config.folder(), watch)
         infer = infer_amortised if config.method.amortised else infer_in_rounds
         results, observed = infer(experiment, scans)
@@ -127,7 +129,6 @@ def _finished(
         facts=_facts(run, metrics["seconds"]),
         models=results,
         observations=observed,
-        layout=run.task.layout,
         best=best,
         next_steps=next_steps(run, results[best]),
         derived=run.task.derived,

@@ -79,14 +79,13 @@ def score(
         found: held-out simulations, if there are any.
         ends: one for each observation that was answered in rounds.
     """
-    task, answered, simulated = run.task, [], {}
+    task, answered = run.task, []
     with run.watch.bar("score", len(observed)) as bar:
         rows = zip(keys, observed, draws, strict=True)
         for index, (key, observation, own) in enumerate(rows):
             bar.step(observation.label)
-            rest = measure.predictive(key, task, index, own), *ends[index:][:1]
-            answered.append(measure.summed_up(task, observation, own, *rest))
-            simulated[observation.label] = rest[0]
+            end = ends[index] if ends else None
+            answered.append(measure.summed_up(key, task, index, observation, own, end))
     results = measure.checked(task, run.config.evaluate, found, answered)
-    answers = {one.label: Answer(one.draws, simulated[one.label]) for one in answered}
+    answers = {one.label: Answer(one.draws, one.predictive) for one in answered}
     return results, answers

@@ -23,6 +23,7 @@ from flowinv.networks.edge_fit import EdgeFit
 from flowinv.networks.mlp import MLP, ResidualMLP
 from flowinv.networks.moments import ProfileMoments
 from flowinv.networks.sets import SetEmbedding
+from flowinv.simulators.any_scan import AnyScan
 from flowinv.simulators.knife_edge import EdgeAxis, StepScan
 
 __all__ = [
@@ -55,7 +56,8 @@ class NetworkConfig:
         embedding: network that reads x: mlp, residual, conv, set, "none" or "task".
         embedding_width: units of its layers.
         embedding_layers: its layers, blocks or convolutions.
-        summary: fixed summaries of x that join the context: moments, "none" or "task".
+        summary: fixed summaries of x that join the context: moments, what else the
+            task knows (edges), "none" or "task".
         input_scaling: root, log, asinh, none, "auto" from the data or "task".
         placed: solve where the flow begins for each x by a regression.
     """
@@ -86,7 +88,6 @@ class NetworkConfig:
             fail("head_hidden", "to name layers of at least one unit", self.head_hidden)
         check_known("activation", self.activation, ACTIVATIONS)
         check_known("embedding", self.embedding, [*EMBEDDINGS, "none", "task"])
-        check_known("summary", self.summary, [*SUMMARIES, "none", "task"])
         check_known("input scaling", self.input_scaling, SCALINGS)
 
 
@@ -128,7 +129,7 @@ _CLASSES = {
     for kind in (
         *(CouplingFlow, AutoregressiveFlow, Affine, Spline),
         *(MLP, ResidualMLP, ConvEmbedding, SetEmbedding, ProfileMoments),
-        *(EdgeFit, StepScan, EdgeAxis),
+        *(EdgeFit, StepScan, EdgeAxis, AnyScan),
     )
 }
 _LINEN = ("parent", "name")

@@ -113,30 +113,29 @@ def _note(content: ReportContent, observation: Observation) -> str:
     words = "Median and half the 68 % interval; both intervals hold probability."
     if observation.fit is not None:
         words += " The fit's ± is its reported standard error."
+    if observation.scan_note:
+        words += f" The scan as read: {observation.scan_note}."
     if content.models[content.best].rounds:
         words += " Inferred in rounds for this scan alone."
-    return f'<p class="note">{words}</p>'
+    return f'<p class="note">{html.escape(words)}</p>'
 
 
 def _scan(content: ReportContent, observation: Observation) -> str:
     """The scan with the band that the answer predicts."""
     predicted = content.models[content.best].answers[observation.label].predictive
     bands = {} if predicted is None else {content.best: predicted}
-    return draw_scan(content, observation, bands, "answer-scan")
+    return draw_scan(observation, bands, "answer-scan")
 
 
 def draw_scan(
-    content: ReportContent,
-    observation: Observation,
-    predicted: dict[str, np.ndarray],
-    name: str,
+    observation: Observation, predicted: dict[str, np.ndarray], name: str
 ) -> str:
     """Return one figure of a scan with what every model predicts."""
-    size = observation.x.size
-    plain = ScanLayout(("scan",), (np.arange(size),), "index", "value")
-    layout = content.layout or plain
+    drawn = observation.drawn
+    plain = ScanLayout(("scan",), (np.arange(drawn.size),), "index", "value")
+    layout = observation.layout or plain
     curve = None if observation.fit is None else observation.fit.curve
-    figure = scan_plot(observation.x, layout, predicted, curve)
+    figure = scan_plot(drawn, layout, predicted, curve)
     alt = f"{observation.label}: the scan"
     caption = "The scan."
     if predicted:

@@ -24,7 +24,7 @@ __all__ = [
     "save_content",
 ]
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the saved form; raised whenever a field changes its meaning."""
 
 
@@ -53,6 +53,9 @@ class Observation:
         fit: the classical fit, or None.
         exact_note: how good the exact draws are, or why there are none; "" for draws
             without error.
+        layout: how it is drawn; None draws x against its index.
+        seen: what is drawn, flat, where x holds more than that; None draws x.
+        scan_note: what was done to a measured scan: sorted, means taken.
     """
 
     label: str
@@ -61,6 +64,14 @@ class Observation:
     exact: np.ndarray | None = None
     fit: ClassicalFit | None = None
     exact_note: str = ""
+    layout: ScanLayout | None = None
+    seen: np.ndarray | None = None
+    scan_note: str = ""
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """What is drawn of it, flat."""
+        return (self.x if self.seen is None else self.seen).ravel()
 
 
 @dataclass(frozen=True)
@@ -169,7 +180,6 @@ class ReportContent:
         facts: name to value in words: versions, device, seed, time, simulations.
         models: model name to results, in the order of display.
         observations: the scans that models answered.
-        layout: how to draw a scan; None draws x against its index.
         best: name of the model that answers on the first screen.
         next_steps: what to do next.
         derived: quantities that are shown beside the parameters.
@@ -186,7 +196,6 @@ class ReportContent:
     facts: dict[str, str] = field(default_factory=dict)
     models: dict[str, ModelResult] = field(default_factory=dict)
     observations: tuple[Observation, ...] = ()
-    layout: ScanLayout | None = None
     best: str = ""
     next_steps: tuple[Step, ...] = ()
     derived: tuple[Derived, ...] = ()
@@ -213,10 +222,11 @@ class ReportContent:
         if observation.fit is not None:
             check_shape(f"fit of {label}", observation.fit.values.shape, (dim,))
             check_shape(f"fit errors of {label}", observation.fit.errors.shape, (dim,))
-        if self.layout is not None:
-            length = sum(len(positions) for positions in self.layout.positions)
-            if length != observation.x.size:
-                fail("layout", f"of length {observation.x.size}, that of x", length)
+        if observation.layout is not None:
+            own = observation.layout.positions
+            length, size = sum(len(one) for one in own), observation.drawn.size
+            if length != size:
+                fail(f"layout of {label}", f"of length {size}, that of x", length)
 
     def _check_model(self, name: str, model: ModelResult, labels: set[str]) -> None:
         dim = len(self.names)

@@ -104,7 +104,7 @@ def _observation(content: ReportContent, observation: Observation, name: str) ->
         parts.append(_pairs(content, observation, answers, name))
     predicted = {m: a.predictive for m, a in answers.items()}
     predicted = {m: p for m, p in predicted.items() if p is not None}
-    parts.append(draw_scan(content, observation, predicted, f"{name}-scan"))
+    parts.append(draw_scan(observation, predicted, f"{name}-scan"))
     return "".join(parts)
 
 

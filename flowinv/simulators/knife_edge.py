@@ -33,7 +33,7 @@ from flowinv.simulators.counts import open_uniforms, poisson_quantile
 from flowinv.simulators.exposure import log_poisson, log_with_read_noise, over_jitter
 from flowinv.simulators.spot import lattice
 
-__all__ = ["EdgeAxis", "EdgeCurve", "StepScan", "lattice_axes"]
+__all__ = ["EdgeAxis", "EdgeCurve", "Exposures", "StepScan", "lattice_axes"]
 
 LEAST_POINTS, MOST_POINTS = 5, 2_000
 
@@ -84,6 +84,22 @@ def lattice_axes(num_points: int) -> tuple[EdgeAxis, EdgeAxis]:
     """
     positions = tuple(lattice(num_points).tolist())
     return EdgeAxis("x", positions), EdgeAxis("y", positions)
+
+
+class Exposures(NamedTuple):
+    """What is known of each exposure before it is made, all `[L]`.
+
+    Attributes:
+        axis: number of the axis, from 0.
+        place: of the knife.
+        sign: 1 where light comes with rising places, -1 where it goes.
+        factor: on N0: monitor, exposure and drift; 0 where there was no exposure.
+    """
+
+    axis: ArrayLike
+    place: ArrayLike
+    sign: ArrayLike
+    factor: ArrayLike
 
 
 class EdgeCurve(NamedTuple):
@@ -189,8 +205,8 @@ class StepScan:
         return "knife_edge"
 
     @functools.cached_property
-    def _exposures(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Axis, place, sign of the edge and factor on N0 of every exposure, `[L]`."""
+    def exposures(self) -> Exposures:
+        """Every exposure of a scan, numpy `[L]`."""
         counts = [len(axis.positions) for axis in self.axes]
         axis = np.repeat(np.arange(self.num_axes), counts)
         place = np.concatenate(self.positions)
@@ -199,10 +215,18 @@ class StepScan:
         monitor = np.concatenate(
             [a.monitor or np.ones(len(a.positions)) for a in self.axes]
         )
-        return axis, place, sign, monitor * (1.0 + self.drift * time)
+        return Exposures(axis, place, sign, monitor * (1.0 + self.drift * time))
+
+    def read(self, x: Array) -> tuple[Exposures, Array]:
+        """What was exposed, and the counts `[L]`, of one observation."""
+        return self.exposures, x / self.per_count
 
     def curve(
-        self, theta: Array, offset: ArrayLike = 0.0, jitter: float = 0.0
+        self,
+        theta: Array,
+        offset: ArrayLike = 0.0,
+        jitter: float = 0.0,
+        exposures: Exposures | None = None,
     ) -> EdgeCurve:
         """Return the expected counts and their derivatives.
 
@@ -210,11 +234,10 @@ class StepScan:
             theta: parameters with shape `[D]`.
             offset: of the knife from its positions, broadcasts with `[L]`.
             jitter: sd of the knife's place that is averaged over: a wider edge.
+            exposures: others than this scan's.
         """
-        axis, place, sign, factor = self._exposures
-        place, sign, factor = (
-            jnp.asarray(a, theta.dtype) for a in (place, sign, factor)
-        )
+        axis, *rest = self.exposures if exposures is None else exposures
+        place, sign, factor = (jnp.asarray(a, theta.dtype) for a in rest)
         amplitude = theta[2 * self.num_axes] if self.fit_amplitude else 1.0
         background = theta[-1] if self.fit_background else self.background
         std = theta[self.num_axes : 2 * self.num_axes][axis]
@@ -247,17 +270,22 @@ class StepScan:
         """
         theta = jnp.asarray(theta, jnp.float32)
         check_shape("theta", theta.shape, (self.dim,))
+        return self.counts(key, theta, self.exposures) * self.per_count
+
+    def counts(self, key: Array, theta: Array, exposures: Exposures) -> Array:
+        """Draw the counts of any exposures, float32 `[L]`."""
+        shape = jnp.shape(exposures.place)
         key_counts, key_jitter, key_read = jax.random.split(key, 3)
         offset = 0.0
         if self.jitter > 0:
-            noise = jax.random.normal(key_jitter, self.x_shape, jnp.float32)
+            noise = jax.random.normal(key_jitter, shape, jnp.float32)
             offset = self.jitter * noise
-        rate = self.curve(theta, offset).rate
-        x = poisson_quantile(open_uniforms(key_counts, self.x_shape), rate)
+        rate = self.curve(theta, offset, exposures=exposures).rate
+        counts = poisson_quantile(open_uniforms(key_counts, shape), rate)
         if self.read_noise > 0:
-            noise = jax.random.normal(key_read, self.x_shape, jnp.float32)
-            x = x + self.read_noise * noise
-        return x * self.per_count
+            noise = jax.random.normal(key_read, shape, jnp.float32)
+            counts = counts + self.read_noise * noise
+        return counts
 
     def log_prob(self, theta: ArrayLike, x: ArrayLike) -> Array:
         """Return log p(x | theta), up to a constant in theta.

@@ -30,9 +30,12 @@ __all__ = [
     "BEAM_OPTIONS",
     "FIELDS",
     "LEAST_STD",
+    "NUM_OBSERVATIONS",
+    "OBSERVATION_KEY",
     "beam_profile",
     "beam_task",
     "common_options",
+    "derived",
     "window_prior",
 ]
 
@@ -142,7 +145,7 @@ def beam_task(
         exact=_reference(simulator, prior),
         classical=_classical(simulator, prior, cumulative),
         layout=_layout(simulator),
-        derived=_derived(simulator, pitch),
+        derived=derived(simulator, pitch),
     )
 
 
@@ -176,7 +179,7 @@ def _monitor(simulator: BeamProfile | StepScan) -> np.ndarray:
     return np.concatenate([axis.monitor or np.ones(size) for axis, size in pairs])
 
 
-def _derived(simulator: BeamProfile | StepScan, pitch: float) -> tuple[Derived, ...]:
+def derived(simulator: BeamProfile | StepScan, pitch: float) -> tuple[Derived, ...]:
     """Full widths at half maximum; with a pitch, all lengths in um.
 
     Args:

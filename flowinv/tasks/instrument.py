@@ -10,17 +10,25 @@ import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from flowinv.checks import fail
+from flowinv.checks import check_at_least, fail
 from flowinv.data.scan import ReadOptions, Scan, read_scan
 from flowinv.files import from_plain, read_json
+from flowinv.simulators.any_scan import MOST_LIGHT
 from flowinv.simulators.knife_edge import EdgeAxis, StepScan
 
-__all__ = ["Instrument", "as_x", "instrument_of", "read_instrument", "with_ranges"]
+__all__ = [
+    "Instrument",
+    "as_rows",
+    "as_x",
+    "instrument_of",
+    "read_instrument",
+    "with_ranges",
+]
 
 # Share of a scan's points at its ends that tell its plateaus.
 PLATEAU = 0.12
@@ -41,6 +49,8 @@ MOST_COUNTS = 1e6
 SAME_PLACE = 1e-2
 # Relative monitors that a scan may be divided by without changing its noise much.
 MOST_MONITOR = 1.2
+# Of the range that a network of any positions has seen: places beyond it.
+BEYOND = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +73,10 @@ class Instrument:
         std: edges of the prior of its width, for each axis.
         amplitude: edges of the prior of the light, relative to `num_photons`.
         dark: edges of the prior of the background, counts.
+        exposure: seconds of an exposure of `num_photons`; 0 where it is unknown.
+        monitor: mean of the monitor of such exposures; 0 where it is unknown.
+        any_positions: answer scans at any places in the range of these, of at most so
+            many along an axis; 0 answers scans at these places.
     """
 
     axes: tuple[EdgeAxis, ...]
@@ -80,6 +94,9 @@ class Instrument:
     fit_background: bool = True
     amplitude: tuple[float, ...] = AMPLITUDE
     dark: tuple[float, ...] = (0.0, 100.0)
+    exposure: float = 0.0
+    monitor: float = 0.0
+    any_positions: int = 0
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -97,6 +114,8 @@ class Instrument:
                 fail(f"prior of {name}", "as [low, high] with low < high", list(own))
             if name != "mean" and own[0] < 0 or name == "std" and own[0] == 0:
                 fail(f"prior of {name}", "above 0", list(own))
+        for name in ("exposure", "monitor", "any_positions"):
+            check_at_least(name, getattr(self, name), 0)
 
     @property
     def simulator(self) -> StepScan:
@@ -126,14 +145,16 @@ def instrument_of(scans: Sequence[Scan]) -> Instrument:
     if len(units) > 1:
         fail("units of the axes", "to be one", " and ".join(sorted(units)))
     plateaus = [_plateaus(scan) for scan in scans]
-    per_count = float(np.median([_per_count(scan) for scan in scans]))
+    noises = [_noise(scan) for scan in scans]
+    known = zip(scans, noises, plateaus, strict=True)
+    per_count = float(np.median([_per_count(*own) for own in known]))
     lights = [(lit - dark) / per_count for lit, dark in plateaus]
     if max(lights) > MOST_RATIO * min(lights):
         got = " and ".join(f"{light:.4g}" for light in lights)
         remedy = "Scan them with one exposure, or hand them in one at a time."
         fail("light of the two axes", "to be about the same", got, remedy)
     dark = max(0.0, float(np.mean([dark for _, dark in plateaus])) / per_count)
-    noise = _read_noise(scans, per_count)
+    noise = _read_noise(noises, plateaus, per_count)
     low_dark = min(max(0.0, own / per_count) for _, own in plateaus)
     high_dark = max(max(0.0, own / per_count) for _, own in plateaus)
     margin = 6 * math.sqrt(high_dark + noise**2 + 1.0)
@@ -159,6 +180,8 @@ def instrument_of(scans: Sequence[Scan]) -> Instrument:
         background=dark,
         read_noise=noise,
         dark=(max(0.0, low_dark - margin), high_dark + margin),
+        exposure=scans[0].exposure,
+        monitor=0.0 if scans[0].monitor is None else float(scans[0].monitor.mean()),
     )
 
 
@@ -222,10 +245,11 @@ def _variances(off: np.ndarray, signal: np.ndarray) -> tuple[float, float]:
     return float(a), float(b * signal.max())
 
 
-def _per_count(scan: Scan) -> float:
+def _per_count(
+    scan: Scan, noise: tuple[float, float], plateaus: tuple[float, float]
+) -> float:
     """Units of the signal for one count."""
-    a, _ = _noise(scan)
-    lit, dark = _plateaus(scan)
+    (a, _), (lit, dark) = noise, plateaus
     # Whole numbers may be an amplifier's: counts scatter as their root.
     sure = 1.0 + SURE * math.sqrt(2.0 / len(scan.signal))
     is_whole = np.all(scan.signal == np.round(scan.signal)) and scan.signal.max() > 1
@@ -238,12 +262,14 @@ def _per_count(scan: Scan) -> float:
     return max(a, (lit - dark) / MOST_COUNTS)
 
 
-def _read_noise(scans: Sequence[Scan], per_count: float) -> float:
+def _read_noise(
+    noises: Sequence[tuple[float, float]],
+    plateaus: Sequence[tuple[float, float]],
+    per_count: float,
+) -> float:
     """Noise of the dark beyond that of its counts, in counts; 0 where none is sure."""
     found = [0.0]
-    for scan in scans:
-        _, dark = _plateaus(scan)
-        _, b = _noise(scan)
+    for (_, b), (_, dark) in zip(noises, plateaus, strict=True):
         level = max(dark / per_count, 0.0)
         # A few dark points tell a variance to a half of it; counters have none.
         times = LEAST_NOISE[per_count == 1.0]
@@ -330,30 +356,24 @@ def as_x(instrument: Instrument, scans: Sequence[Scan], name: str) -> np.ndarray
     scan's own takes the place of the instrument's by its ratio.
 
     Raises:
-        ValueError: for other places, another direction or unit, or too different a
-            monitor.
+        ValueError: for other places, another direction, unit or exposure, or too
+            different a monitor.
     """
-    again = f"Train for it: flowinv run --task step_scan --like {name}"
-    axes = instrument.axes
-    if len(scans) != len(axes):
-        fail(f"axes of {name}", f"to be {len(axes)}", len(scans), again)
     parts = []
-    for scan, axis in zip(scans, axes, strict=True):
-        where, places = f"{name} {scan.axis}".strip(), np.array(axis.positions)
-        if scan.unit and scan.unit != instrument.unit:
-            fail(f"unit of {where}", f"to be {instrument.unit}", scan.unit, again)
+    for scan, axis, where, again in _matched(instrument, scans, name):
+        places = np.array(axis.positions)
         near = SAME_PLACE * float(np.median(np.diff(places)))
         same = len(scan.position) == len(places)
         if not same or np.abs(scan.position - places).max() > near:
             expected = f"the model's {len(places)}, {places[0]:g} to {places[-1]:g}"
             got = f"{len(scan.position)}, {scan.position[0]:g} to {scan.position[-1]:g}"
             fail(f"positions of {where}", f"to be {expected}", got, again)
-        if scan.falling != axis.falling:
-            words = ("rise", "fall")
-            expected = f"to {words[axis.falling]} as the model's"
-            fail(
-                f"edge of {where}", expected, f"one that {words[scan.falling]}s", again
-            )
+        low, high = instrument.amplitude
+        if scan.exposure and instrument.exposure:
+            ratio = scan.exposure / instrument.exposure
+            if not low < ratio < high:
+                expected = f"about the model's {instrument.exposure:g} s"
+                fail(f"exposure of {where}", expected, f"{scan.exposure:g} s", again)
         signal = scan.signal
         if scan.monitor is not None or axis.monitor:
             own = np.ones(len(places)) if scan.monitor is None else scan.monitor
@@ -365,3 +385,62 @@ def as_x(instrument: Instrument, scans: Sequence[Scan], name: str) -> np.ndarray
             signal = signal * ratio
         parts.append(signal)
     return np.concatenate(parts).astype(np.float32)
+
+
+def as_rows(instrument: Instrument, scans: Sequence[Scan], name: str) -> np.ndarray:
+    """The scans as rows (position, signal, exposure) of `AnyScan`, `[A, P, 3]`.
+
+    An exposure is relative to the instrument's: by the monitor where both have one,
+    else by the seconds where both have them.
+
+    Raises:
+        ValueError: for places beyond the instrument's range, more than it takes,
+            another direction or unit, or another light than was trained for.
+    """
+    most = instrument.any_positions
+    x = np.zeros((len(instrument.axes), most, 3))
+    for row, (scan, axis, where, again) in zip(
+        x, _matched(instrument, scans, name), strict=True
+    ):
+        low, high = min(axis.positions), max(axis.positions)
+        middle, half = 0.5 * (low + high), 0.5 * (high - low)
+        places = (scan.position - middle) / half
+        if np.abs(places).max() > 1 + BEYOND:
+            got = f"{scan.position[0]:g} to {scan.position[-1]:g}"
+            fail(f"positions of {where}", f"from {low:g} to {high:g}", got, again)
+        count = len(places)
+        if count > most:
+            fail(f"positions of {where}", f"to be {most} at most", count, again)
+        factor = np.ones(count)
+        if scan.monitor is not None:
+            factor = scan.monitor / (instrument.monitor or scan.monitor.mean())
+        if scan.exposure and instrument.exposure:
+            if scan.monitor is None or not instrument.monitor:
+                factor = factor * scan.exposure / instrument.exposure
+        least, largest = float(factor.min()), float(factor.max())
+        if largest > 1.5 * MOST_LIGHT or least < 1 / (1.5 * MOST_LIGHT):
+            expected = f"within {1.5 * MOST_LIGHT:g} times the model's"
+            got = f"{least:.3g} to {largest:.3g} times"
+            fail(f"exposures of {where}", expected, got, again)
+        row[:count] = np.stack([places, scan.signal, factor], -1)
+    return x.astype(np.float32)
+
+
+def _matched(
+    instrument: Instrument, scans: Sequence[Scan], name: str
+) -> Iterator[tuple[Scan, EdgeAxis, str, str]]:
+    """Each scan with its axis, its name and a remedy, of the instrument's kind."""
+    again = f"Train for it: flowinv run --task step_scan --like {name}"
+    axes = instrument.axes
+    if len(scans) != len(axes):
+        fail(f"axes of {name}", f"to be {len(axes)}", len(scans), again)
+    for scan, axis in zip(scans, axes, strict=True):
+        where = f"{name} {scan.axis}".strip()
+        if scan.unit and scan.unit != instrument.unit:
+            fail(f"unit of {where}", f"to be {instrument.unit}", scan.unit, again)
+        if scan.falling != axis.falling:
+            words = ("rise", "fall")
+            expected = f"to {words[axis.falling]} as the model's"
+            got = f"one that {words[scan.falling]}s"
+            fail(f"edge of {where}", expected, got, again)
+        yield scan, axis, where, again

@@ -5,19 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jax import Array
 
 from flowinv.checks import fail
-from flowinv.data.scan import ReadOptions, read_scan
-from flowinv.priors.latent import uniform
+from flowinv.data.scan import ReadOptions, Scan, read_scan
+from flowinv.networks.edge_fit import EdgeFit
+from flowinv.priors.latent import Prior, uniform
+from flowinv.simulators.any_scan import AnyScan
 from flowinv.simulators.knife_edge import StepScan, lattice_axes
 from flowinv.tasks.beam_profile import (
     FIELDS,
     LEAST_STD,
+    NUM_OBSERVATIONS,
+    OBSERVATION_KEY,
     beam_task,
     common_options,
+    derived,
     window_prior,
 )
-from flowinv.tasks.instrument import Instrument, as_x, with_ranges
+from flowinv.tasks.instrument import Instrument, as_rows, as_x, with_ranges
 from flowinv.tasks.options import (
     boolean,
     choice,
@@ -26,7 +32,7 @@ from flowinv.tasks.options import (
     parse_options,
     split_spec,
 )
-from flowinv.tasks.task import Task
+from flowinv.tasks.task import ExactDraws, Scans, Task
 
 __all__ = ["SCAN_OPTIONS", "instrument_task", "step_scan", "with_options"]
 
@@ -85,17 +91,74 @@ def with_options(
 
 
 def instrument_task(instrument: Instrument) -> Task:
-    """Return the task of an instrument: it reads scan files of the same places."""
-    simulator = instrument.simulator
-    low, high = instrument.ranges
-    prior = uniform(low, high, simulator.names, simulator.units)
+    """Return the task of an instrument: scans of the same places, or of any."""
+    if instrument.any_positions:
+        return _any_positions_task(instrument)
+    simulator, prior = instrument.simulator, _prior(instrument)
     points = " and ".join(str(len(axis.positions)) for axis in instrument.axes)
     description = f"Knife-edge step scan at {points} places, in {instrument.unit}."
     task = beam_task("step_scan", simulator, prior, 0.0, description)
     label = f"signal ({instrument.signal_unit})"
 
-    def read(path: Path, options: ReadOptions) -> np.ndarray:
-        return as_x(instrument, read_scan(path, options), path.name)[None]
+    def read(path: Path, options: ReadOptions) -> Scans:
+        scans = read_scan(path, options)
+        return Scans(as_x(instrument, scans, path.name)[None], _notes(scans))
 
     layout = dataclasses.replace(task.layout, value_label=label)
     return dataclasses.replace(task, layout=layout, read=read)
+
+
+def _prior(instrument: Instrument) -> Prior:
+    simulator, (low, high) = instrument.simulator, instrument.ranges
+    return uniform(low, high, simulator.names, simulator.units)
+
+
+def _notes(scans: Sequence[Scan]) -> tuple[str, ...]:
+    """What was done to scans; the axis is named where there are two."""
+    many = len(scans) > 1
+    return tuple(
+        f"{scan.axis}: {note}" if many else note
+        for scan in scans
+        for note in scan.notes
+    )
+
+
+def _any_positions_task(instrument: Instrument) -> Task:
+    """The task of scans at any places: positions are numbers of x."""
+    most = instrument.any_positions
+    simulator, prior = AnyScan(instrument.simulator, most), _prior(instrument)
+    low, high = (tuple(map(float, edges)) for edges in (prior.low, prior.high))
+
+    def at(x: np.ndarray) -> tuple[Task, np.ndarray]:
+        own, seen = simulator.at(x)
+        there = dataclasses.replace(instrument, axes=own.axes, any_positions=0)
+        return instrument_task(there), seen
+
+    def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray | ExactDraws:
+        own, seen = at(x)
+        return own.exact(seen, num_samples, key)
+
+    def read(path: Path, options: ReadOptions) -> Scans:
+        scans = read_scan(path, options)
+        return Scans(as_rows(instrument, scans, path.name)[None], _notes(scans))
+
+    ends = [(min(own.positions), max(own.positions)) for own in instrument.axes]
+    window = " and ".join(f"{first:g} to {last:g}" for first, last in ends)
+    return Task(
+        prior,
+        simulator,
+        name="step_scan",
+        description=(
+            f"Knife-edge step scans at any (up to {most}) places of {window} "
+            f"{instrument.unit}."
+        ),
+        num_observations=NUM_OBSERVATIONS,
+        observation_key=OBSERVATION_KEY,
+        input_scaling="none",
+        summary="edges",
+        summaries={"edges": EdgeFit(simulator, low, high)},
+        exact=exact,
+        derived=derived(instrument.simulator, 0.0),
+        read=read,
+        at=at,
+    )

@@ -23,6 +23,7 @@ __all__ = [
     "Quantity",
     "Reference",
     "ScanLayout",
+    "Scans",
     "Task",
     "quantities",
 ]
@@ -152,6 +153,18 @@ class ScanLayout:
     value_label: str = "counts"
 
 
+class Scans(NamedTuple):
+    """Scans of a file as x of a task.
+
+    Attributes:
+        x: `[S, *x_shape]`.
+        notes: what was done to them: sorted, means taken.
+    """
+
+    x: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A prior, a simulator, fixed observations, and their exact posterior if known.
@@ -174,8 +187,10 @@ class Task:
         classical: `classical(x)`: the fit that scans are read by today, or None.
         layout: how a scan is drawn; None draws x against its index.
         derived: quantities that are shown beside the parameters.
-        read: `read(path, options)` of a scan file to x, `[S, *x_shape]`; None reads
-            files on the simulator's own grid.
+        read: `read(path, options)` of a scan file; None reads files on the
+            simulator's own grid.
+        at: where x holds more than what was seen (positions): `at(x)` gives the task
+            of scans like this one alone, and the x of that task.
     """
 
     prior: Prior
@@ -192,7 +207,8 @@ class Task:
     classical: Callable[[np.ndarray], ClassicalFit] | None = None
     layout: ScanLayout | None = None
     derived: tuple[Derived, ...] = ()
-    read: Callable[[Path, ReadOptions], np.ndarray] | None = None
+    read: Callable[[Path, ReadOptions], Scans] | None = None
+    at: Callable[[np.ndarray], "tuple[Task, np.ndarray]"] | None = None
 
     def __post_init__(self) -> None:
         """Check prior and simulator.
@@ -226,6 +242,14 @@ class Task:
         else:
             x = jax.jit(self.simulator.simulate)(key_x, theta)
         return np.asarray(x, np.float32), np.asarray(theta)
+
+    def of_scan(self, x: np.ndarray) -> "tuple[Task, np.ndarray]":
+        """Return the task whose simulations are comparable with x, and that task's x.
+
+        Args:
+            x: one observation, `[*x_shape]`.
+        """
+        return (self, x) if self.at is None else self.at(x)
 
     def reference(self, index: int, num_samples: int, key: Array) -> ExactDraws | None:
         """Return exact posterior draws of observation `index`, or None.

@@ -233,6 +233,11 @@ def test_what_is_wrong_is_one_line(text, message, tmp_path):
         ("step.jsonl", {"columns": "position=knife,signal=diode"}, "Did you mean"),
         ("step.jsonl", {"columns": "position=knife_x"}, "with signal= for each axis"),
         ("step.jsonl", {"columns": "place=knife_x"}, "role of a column"),
+        (
+            "step.jsonl",
+            {"columns": "position=knife_x,signal=diode;position=ring,signal=diode"},
+            "axes of --columns to be one for a run; got 2",
+        ),
         ("absent.csv", {}, "scan file to exist"),
         ("make.py", {}, "suffix of the scan file"),
         ("scan.nxs", {"duplicates": "first"}, "duplicates to be one of"),
@@ -242,3 +247,44 @@ def test_what_cannot_be_known_is_asked_for(name, options, message):
     with pytest.raises(ValueError, match=message) as error:
         read(FILES / name, **options)
     assert "\n" not in str(error.value)
+
+
+def test_nothing_is_chosen_in_silence(tmp_path):
+    """A monitor of another length, two chains, a number that was scanned twice."""
+    path = tmp_path / "scan.nxs"
+    path.write_bytes((FILES / "scan.nxs").read_bytes())
+    with h5py.File(path, "a") as file:
+        short = file["entry/control/data"][:-3]
+        del file["entry/control/data"]
+        file["entry/control/data"] = short
+    with pytest.raises(
+        ValueError, match=r"monitor of scan.nxs with 44 numbers; got 41"
+    ):
+        read(path)
+    path = tmp_path / "scan_eve.h5"
+    path.write_bytes((FILES / "scan_eve.h5").read_bytes())
+    with h5py.File(path, "a") as file:
+        file.copy("c1", "c2")
+    with pytest.raises(
+        ValueError, match=r"to be one; got c1, c2. Name one: --entry c1"
+    ):
+        read(path)
+    assert len(read(path, entry="c2")) == 1
+    lines = (FILES / "scan.spec").read_text()
+    start = lines.index("#S 2")
+    path = tmp_path / "scan.spec"
+    path.write_text(lines + lines[start:].replace("#S 2", "#S 1"))
+    with pytest.raises(ValueError, match=r"to be one; got 1, 2, 1.2"):
+        read(path)
+    assert len(read(path, entry="1")[0].signal) == 6
+    assert len(read(path, entry="1.2")[0].signal) == 44
+
+
+def test_what_was_done_is_said(tmp_path):
+    path = tmp_path / "scan.txt"
+    path.write_text(table(POSITION[::-1], SIGNAL[::-1]))
+    assert read(path)[0].notes == ("descending positions turned",)
+    rows = np.r_[0, np.arange(len(POSITION))]
+    path.write_text("position counts\n" + table(POSITION[rows], SIGNAL[rows]))
+    (scan,) = read(path, duplicates="mean")
+    assert scan.notes == ("mean of 1 repeated exposures",)

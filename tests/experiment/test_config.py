@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from flowinv import cli
+from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import EvaluateConfig, RunConfig
 from flowinv.files import settled
 from flowinv.methods import APT, NPE, Truncated
 from flowinv.methods.registry import METHODS
 from flowinv.models.registry import NetworkConfig
+from flowinv.tasks.registry import task as get_task
 from flowinv.training.config import TrainConfig
 
 BAD = [
@@ -44,7 +46,6 @@ BAD = [
     ({"network": NetworkConfig(embedding="mlpp")}, "Did you mean 'mlp'"),
     ({"network": NetworkConfig(embedding_width=0)}, "embedding_width of at least 1"),
     ({"network": NetworkConfig(embedding_layers=0)}, "embedding_layers of at least 1"),
-    ({"network": NetworkConfig(summary="moment")}, "Did you mean 'moments'"),
     ({"network": NetworkConfig(input_scaling="sqrt")}, "input scaling to be one of"),
     ({"evaluate": EvaluateConfig(num_heldout=99)}, "num_heldout of at least 100"),
     ({"evaluate": EvaluateConfig(num_samples=19)}, "num_samples of at least 20"),
@@ -52,6 +53,19 @@ BAD = [
     ({"evaluate": EvaluateConfig(classifiers=("tree",))}, "classifier to be one of"),
     ({"evaluate": EvaluateConfig(references="/no/where")}, "references to be a folder"),
 ]
+
+
+def test_summaries_are_a_tasks_or_the_registrys():
+    task = get_task("step_scan:points=100")
+    edges = build_estimator(task, "cinn", NetworkConfig(summary="edges")).summary
+    assert edges == task.summaries["edges"]
+    for spec, name, message in (
+        ("step_scan:points=100", "edge", "Did you mean 'edges'"),
+        ("beam_profile", "moment", "Did you mean 'moments'"),
+        ("beam_profile", "edges", "summary to be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_estimator(get_task(spec), "cinn", NetworkConfig(summary=name))
 
 
 @pytest.mark.parametrize(("fields", "message"), BAD)

@@ -41,7 +41,8 @@ def made(spec, trained=False):
     def ask(scans):
         scans = np.float32(scans)
         draws = np.asarray(posterior.sample(jax.random.key(1), scans, 300))
-        return guard(jax.random.key(2), task, posterior, scans, draws)
+        fits = [task.classical(scan) for scan in scans]
+        return guard(jax.random.key(2), task, posterior, scans, draws, fits)
 
     return task, ask
 

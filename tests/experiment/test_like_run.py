@@ -25,20 +25,48 @@ def write(path, background=20.0, order=slice(None)):
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def run_like(folder, *flags):
     """Folder of a run like a file that is gone since; capsys is of functions."""
     from flowinv import cli
 
-    folder = tmp_path_factory.mktemp("like")
     file = folder / "knife.txt"
     write(file)
     ask = ["run", "--task=step_scan", f"--like={file}", f"--out={folder / 'run'}"]
     with pytest.raises(SystemExit) as end:
-        cli.main([*ask, "--prior", "std=4..40um", *QUICK])
+        cli.main([*ask, "--prior", "std=4..40um", *QUICK, *flags])
     assert end.value.code == 0
     file.unlink()
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run_like(tmp_path_factory.mktemp("like"))
+
+
+@pytest.fixture(scope="module")
+def anywhere(tmp_path_factory):
+    """A run that takes scans of up to 50 positions, with an exact posterior."""
+    folder = tmp_path_factory.mktemp("any")
+    return run_like(folder, "--any-positions=50", "--observations=1")
+
+
+def test_a_network_of_any_positions_answers_them(anywhere, flowinv, refused, tmp_path):
+    page = (anywhere / "report.html").read_text()
+    for words in ("knife.txt", "position (um)", "up to 50", "observation 1"):
+        assert words in page
+    whole = write(tmp_path / "whole.txt")
+    part = write(tmp_path / "part.txt", order=slice(None, None, 2))
+    code, out, err = flowinv("infer", anywhere, "--x", whole, part)
+    assert (code, err) == (0, [])
+    rows = [line for line in out if line.startswith("mean ")]
+    for row in rows:
+        assert float(re.split(r"\s{2,}", row)[2]) == pytest.approx(180, abs=4)
+    assert len(rows) == 2
+    bright = write(tmp_path / "bright.txt", background=400.0)
+    code, _, err = flowinv("infer", anywhere, "--x", bright, "--strict")
+    assert code == 3
+    assert any("its summaries are" in line for line in err)
 
 
 def test_the_run_speaks_the_scans_units_and_answers_it(finished):
@@ -54,7 +82,7 @@ def test_the_run_speaks_the_scans_units_and_answers_it(finished):
 def test_its_model_answers_files_of_the_same_places(finished, flowinv, tmp_path):
     scan = write(tmp_path / "next.txt", order=slice(None, None, -1))
     code, out, err = flowinv("infer", finished, "--x", scan)
-    assert (code, err) == (0, [])
+    assert (code, err) == (0, ["flowinv: next.txt: descending positions turned"])
     row = next(line for line in out if line.startswith("mean "))
     median = float(re.split(r"\s{2,}", row)[2])
     assert median == pytest.approx(180, abs=3)
@@ -83,6 +111,15 @@ def test_other_places_are_refused_with_the_command(
         (["--task=step_scan", "--prior", "std=1..2mm"], "prior of std in um; got mm"),
         (["--task=step_scan:points=100"], "that the scan does not say; got points"),
         (["--task=step_scan", "--columns=position=5,signal=2"], "column of knife.txt"),
+        (
+            ["--task=step_scan", "--any-positions=20", "--method=tsnpe"],
+            "method with --any-positions to be npe; got tsnpe",
+        ),
+        (
+            ["--task=step_scan:drift=.1", "--any-positions=50"],
+            "drift with any positions to be 0; got 0.1",
+        ),
+        (["--task=step_scan", "--any-positions=30"], "to be 30 at most; got 41"),
     ],
 )
 def test_what_does_not_fit_is_one_line(flags, words, flowinv, refused, tmp_path):

@@ -22,6 +22,9 @@ from flowinv.tasks.task import ClassicalFit, Derived, ScanLayout
 NAMES = ("mean_x", "mean_y", "std_x", "std_y")
 UNITS = ("grid", "grid", "grid", "grid")
 GRID = np.arange(200) * 0.5
+LAYOUT = ScanLayout(
+    ("profile over x", "profile over y"), (GRID, GRID), "position (grid)", "counts"
+)
 LOW, HIGH = np.array([20, 20, 1, 1.0]), np.array([80, 80, 15, 15.0])
 NUM_PHOTONS = 4096
 
@@ -139,14 +142,12 @@ def content():
         fit = ClassicalFit(
             theta + 1.3 * sd * rng.normal(size=4), 1.3 * sd, profiles(theta), "erf fit"
         )
-        observations.append(Observation(f"observation {k + 1}", x, theta, exact, fit))
+        known = Observation(f"observation {k + 1}", x, theta, exact, fit, layout=LAYOUT)
+        observations.append(known)
     models = {
         "cINN": make_model(rng, 1.0, observations, 1),
         "spline flow": make_model(rng, 0.7, observations, 2),
     }
-    layout = ScanLayout(
-        ("profile over x", "profile over y"), (GRID, GRID), "position (grid)", "counts"
-    )
     facts = {
         "task": "beam_profile",
         "simulations": "100,000 (fixed)",
@@ -162,7 +163,6 @@ def content():
         facts=facts,
         models=models,
         observations=tuple(observations),
-        layout=layout,
         best="cINN",
         next_steps=steps,
         derived=(Derived("fwhm_x", "um", "std_x", 11.774),),

@@ -102,10 +102,16 @@ NAMES = {"title": "t", "names": ("a", "b"), "units": ("", "")}
         ),
         (
             {
-                "observations": (Observation("o", np.ones(3)),),
-                "layout": ScanLayout(("s",), (np.arange(4),)),
+                "observations": (
+                    Observation(
+                        "o",
+                        np.ones((3, 2)),
+                        layout=ScanLayout(("s",), (np.arange(4),)),
+                        seen=np.ones(3),
+                    ),
+                ),
             },
-            "layout of length 3",
+            "layout of o of length 3",
         ),
         (
             {"models": {"m": ModelResult(answers={"o": Answer(np.ones((5, 2)))})}},

@@ -153,14 +153,13 @@ def test_missing_parts_are_left_out(content):
     assert 'id="training"' in page
     assert 'id="calibration"' not in page
     bare = dataclasses.replace(
-        content.observations[0], theta_true=None, exact=None, fit=None
+        content.observations[0], theta_true=None, exact=None, fit=None, layout=None
     )
     answers = {bare.label: content.models["cINN"].answers[bare.label]}
     answer = dataclasses.replace(answers[bare.label], predictive=None)
     measured = dataclasses.replace(
         content,
         observations=(bare,),
-        layout=None,
         models={"cINN": ModelResult(answers={bare.label: answer})},
     )
     page = render_report(measured)

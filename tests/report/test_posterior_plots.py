@@ -69,10 +69,12 @@ def test_a_broad_neighbour_does_not_smear_a_thin_posterior():
 
 
 def test_scan_plot_panels(content, tmp_path):
-    observation, layout = content.observations[0], content.layout
+    observation = content.observations[0]
     answer = content.models["cINN"].answers[observation.label]
     predicted = {"cINN": answer.predictive}
-    figure = scan_plot(observation.x, layout, predicted, observation.fit.curve)
+    figure = scan_plot(
+        observation.drawn, observation.layout, predicted, observation.fit.curve
+    )
     figure.savefig(tmp_path / "scan.png")
     assert len(figure.axes) == 4
     assert drawn(figure.axes[1]) == [
@@ -88,12 +90,12 @@ def test_scan_plot_panels(content, tmp_path):
 
 
 def test_one_figure_shows_what_every_model_predicts(content):
-    observation, layout = content.observations[0], content.layout
+    observation = content.observations[0]
     predicted = {
         name: model.answers[observation.label].predictive
         for name, model in content.models.items()
     }
-    figure = scan_plot(observation.x, layout, predicted)
+    figure = scan_plot(observation.drawn, observation.layout, predicted)
     assert drawn(figure.axes[1]) == [
         "predicted, 90 %",
         "predicted, 50 %",

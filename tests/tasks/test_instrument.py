@@ -11,6 +11,7 @@ from flowinv.data.scan import Scan
 from flowinv.files import to_plain
 from flowinv.simulators.knife_edge import EdgeAxis, StepScan
 from flowinv.tasks.instrument import (
+    as_rows,
     as_x,
     instrument_of,
     read_instrument,
@@ -136,7 +137,13 @@ def test_a_scan_becomes_x_or_is_refused():
     wild = np.linspace(1, 3, 81)
     for changes, message in (
         ({"position": PLACES + 0.1}, "positions of f knife to be the model's 81"),
-        ({"position": PLACES[1:], "signal": first.signal[1:]}, "got 80"),
+        (
+            {
+                name: getattr(first, name)[1:]
+                for name in ("position", "signal", "monitor")
+            },
+            "got 80",
+        ),
         ({"unit": "um"}, "unit of f knife to be mm; got um"),
         ({"signal": first.signal[::-1]}, "to rise as the model's"),
         ({"monitor": wild}, "monitor of f knife within 1.2 times"),
@@ -145,6 +152,50 @@ def test_a_scan_becomes_x_or_is_refused():
         with pytest.raises(ValueError, match=message) as error:
             as_x(own, [bad], "f")
         assert "flowinv run --task step_scan --like f" in str(error.value)
+
+
+def test_an_exposure_must_be_about_the_models():
+    first = dataclasses.replace(scan_of(), exposure=0.5)
+    own = instrument_of([first])
+    assert own.exposure == 0.5
+    assert own.monitor == pytest.approx(MONITOR.mean())
+    longer = dataclasses.replace(first, exposure=2.0)
+    with pytest.raises(ValueError, match="exposure of f knife about the model's 0.5 s"):
+        as_x(own, [longer], "f")
+    as_x(own, [dataclasses.replace(first, exposure=0.0)], "f")
+
+
+def test_a_scan_becomes_rows_or_is_refused():
+    """Position in half ranges, signal, exposure by the monitor or by the seconds."""
+    first = dataclasses.replace(scan_of(), exposure=0.5)
+    own = dataclasses.replace(instrument_of([first]), any_positions=90)
+    (rows,) = as_rows(own, [first], "f")
+    np.testing.assert_allclose(rows[:81, 0], (PLACES - 0.5) / 2.5, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(rows[:81, 1], first.signal.astype(np.float32))
+    np.testing.assert_allclose(rows[:81, 2], MONITOR / MONITOR.mean(), rtol=1e-6)
+    assert not rows[81:].any()
+    part = {name: getattr(first, name)[20:] for name in ("position", "signal")}
+    bare = dataclasses.replace(first, **part, monitor=None, exposure=1.0)
+    (rows,) = as_rows(own, [bare], "f")
+    np.testing.assert_array_equal(rows[:61, 2], 2.0)
+    assert not rows[61:].any()
+    task = instrument_task(own)
+    there, seen = task.of_scan(rows[None])
+    np.testing.assert_allclose(there.simulator.positions[0], PLACES[20:], atol=1e-5)
+    np.testing.assert_array_equal(seen, bare.signal.astype(np.float32))
+    for changes, message in (
+        ({"position": PLACES + 0.5}, "positions of f knife from -2 to 3; got -1.5"),
+        ({"unit": "um"}, "unit of f knife to be mm"),
+        ({"signal": first.signal[::-1]}, "to rise as the model's"),
+        ({"monitor": 10 * MONITOR}, "exposures of f knife within 4.5 times"),
+    ):
+        bad = dataclasses.replace(first, **changes)
+        with pytest.raises(ValueError, match=message) as error:
+            as_rows(own, [bad], "f")
+        assert "flowinv run --task step_scan --like f" in str(error.value)
+    few = dataclasses.replace(own, any_positions=80)
+    with pytest.raises(ValueError, match="to be 80 at most; got 81"):
+        as_rows(few, [first], "f")
 
 
 def test_there_and_back_through_files(tmp_path):

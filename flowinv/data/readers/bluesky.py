@@ -39,7 +39,10 @@ def read(path: Path, options: ReadOptions) -> list[Scan]:
             hinted += own.get("fields", [])
     data = _data(run["events"], {d["uid"] for d in descriptors})
     if options.columns:
-        (roles,) = named(options.columns)
+        roles, *more = named(options.columns)
+        if more:
+            remedy = "Hand the other axis's run in as a file of its own."
+            fail("axes of --columns", "to be one for a run", 1 + len(more), remedy)
     else:
         signals = [name for name in dict.fromkeys(hinted) if name != axis]
         if not axis or len(signals) != 1:

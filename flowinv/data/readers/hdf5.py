@@ -161,13 +161,21 @@ def _monitor(path: Path, entry: Any, count: int) -> tuple[np.ndarray | None, flo
     if times and mode != "monitor":
         exposure = float(np.median(times[0]))
     data = next((group[n][()] for n in ("data", "integral") if n in group), None)
-    if data is None or np.size(data) != count:
+    if data is None or np.size(data) <= 1:
+        # One number is the sum of a whole scan: it belongs to no exposure.
         return None, exposure
+    if np.size(data) != count:
+        got = f"{np.size(data)} in {group.name}"
+        remedy = "Name arrays: --dataset position=...,signal=...."
+        fail(f"monitor of {path.name}", f"with {count} numbers", got, remedy)
     return np.asarray(data, np.float64), exposure
 
 
 def _eve(path: Path, file: Any, options: ReadOptions) -> Scan:
     chains = [name for name in file if name.startswith("c") and name[1:].isdigit()]
+    if len(chains) > 1 and not options.entry:
+        remedy = f"Name one: --entry {chains[0]}."
+        fail(f"chains of {path.name}", "to be one", ", ".join(chains), remedy)
     chain = options.entry or (chains[0] if chains else "")
     check_known(f"chain of {path.name}", chain, chains)
     group = file[chain]

@@ -25,6 +25,7 @@ def read(path: Path, options: ReadOptions) -> list[Scan]:
     """Read a scan: the motor is the first column of `#L`, the counter the last.
 
     `columns` takes others by name, such as "position=Theta,signal=diode,monitor=I0".
+    `entry` names the scan by its number; the second one of a number is "3.2".
     """
     blocks = _blocks(lines_of(path))
     if not blocks:
@@ -50,13 +51,14 @@ def read(path: Path, options: ReadOptions) -> list[Scan]:
 
 
 def _blocks(lines: list[str]) -> dict[str, list[str]]:
-    """Lines of every scan by its number; one that was run again replaces the first."""
+    """Lines of every scan by its number; one run again has its turn: 3, then 3.2."""
     blocks: dict[str, list[str]] = {}
     current: list[str] | None = None
     for line in lines:
         if line.startswith("#S "):
-            current = []
-            blocks[line.split()[1]] = current
+            current, number = [], line.split()[1]
+            again = sum(1 for name in blocks if name.partition(".")[0] == number)
+            blocks[f"{number}.{again + 1}" if again else number] = current
         elif current is not None:
             current.append(line)
     return blocks
