@@ -64,7 +64,9 @@ dl.meaning dd { display: inline; margin: 0; color: var(--muted); }
 details { border-top: 1px solid var(--grid); padding: 0.5rem 0; }
 summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 640px) { .verdicts li { grid-template-columns: 1fr auto; }
-  .verdicts li p { grid-column: 1 / -1; } body { padding: 1rem 0.8rem; } }
+  .verdicts li p { grid-column: 1 / -1; } body { padding: 1rem 0.8rem; }
+  .answer td:last-child, .answer th:last-child { position: static; }
+  .answer th[scope="row"] { white-space: normal; } }
 @media print {
   :root { color-scheme: light; --ground: #ffffff; --card: #ffffff; --ink: #000000;
     --muted: #4b5560; --grid: #b8c0c7; --link: #000000; --good: #0f5c37;
