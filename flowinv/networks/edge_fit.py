@@ -1,12 +1,12 @@
 """The edge fitted: what a knife-edge scan says about its parameters, as features.
 
 Differences of a step scan drown in noise, and a network that reads the whole curve has
-to learn the fit first. So the fit is solved: Fisher scoring on the scan's own model,
-weighted by its counting noise, to the most likely parameters and their errors. Widths
-and the amplitude are fitted by their logarithms, which keeps them positive.
+to learn the fit first. So the fit is solved: damped Fisher scoring on the scan's own
+model, weighted by its counting noise, to the most likely parameters and their errors.
+Widths and the amplitude are fitted by their logarithms, which keeps them positive.
 
 A start is found by matched filters: among templates on a grid of places and widths the
-one with the largest projection, whatever amplitude (and background) it takes.
+nearest one, with the amplitude and background that suit it best.
 
 Sums over exposures do not mind their order or number: the fit of a scan at any
 positions (`AnyScan`) is an embedding of a set.
@@ -18,7 +18,7 @@ References:
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +33,17 @@ from flowinv.types import Placed
 
 __all__ = ["EdgeFit"]
 
-STEPS = 6
+# At any positions many scans hold no edge, or half of one: they take longer.
+STEPS, STEPS_ANYWHERE = 6, 12
+# Nats that a step may lose; factors on the damping of steps after a good and a bad one,
+# and what a bad one adds.
+SLACK, LESS, MORE, DAMPING = 0.5, 0.2, 4.0, 0.3
 # In half ranges of the prior: a step, any estimate, and the sd of a prior that only
 # holds what the scan does not determine.
 LONGEST, FARTHEST, LOOSE = 0.5, 1.5, 3.0
 PLACES, WIDTHS = 32, 8  # of the templates
 LEAST_VARIANCE = 0.5  # counts^2: a place in the dark has no infinite weight
 LEAST_RATIO = 1e-3  # of the edges of a range whose logarithm is taken
-LEAST_TEMPLATE = 1e-2  # squared norm; smaller ones see no edge
 # Scans at once, and numbers of their templates where each has its own.
 AT_ONCE, MOST_NUMBERS = 512, 2**24
 
@@ -127,47 +130,81 @@ class EdgeFit:
         places, widths = np.split(middle + half * np.repeat(grid.T, count, 0), 2)
         return grid, places, np.hypot(np.exp(widths), self._model.jitter)
 
-    def _bases(
-        self, xp: Any, ndtr: Callable[[Any], Any], exposures: Exposures, axis: int
+    def _templates(
+        self, ndtr: Callable[[Any], Any], exposures: Exposures, axis: int
     ) -> Any:
-        """Templates `[G, P]` of an axis, of norm 1, by numpy or jax.numpy."""
+        """Counts `[G, P]` of an axis for the whole beam, by numpy or jax.numpy."""
         own = exposures.axis == axis
         place, sign, factor = (a[own] for a in exposures[1:])
         _, places, widths = self._grid
         scaled = (place - places[axis][:, None]) / widths[axis][:, None]
-        there = factor > 0
-        curves = ndtr(sign * scaled) * factor
-        if self._model.fit_background:
-            # Whatever the background is: templates have no mean.
-            mean = curves.sum(-1, keepdims=True) / there.sum()
-            curves = xp.where(there, curves - mean, 0.0)
-        norms = xp.maximum((curves**2).sum(-1, keepdims=True), LEAST_TEMPLATE)
-        return curves / xp.sqrt(norms)
+        return ndtr(sign * scaled) * factor * self._model.num_photons
 
     @functools.cached_property
-    def _fixed_bases(self) -> list[np.ndarray]:
+    def _fixed_templates(self) -> list[np.ndarray]:
         """Templates of a scan at its own positions."""
         from scipy.special import ndtr
 
         scan = self._model
         every = range(scan.num_axes)
-        return [self._bases(np, ndtr, scan.exposures, axis) for axis in every]
+        return [self._templates(ndtr, scan.exposures, axis) for axis in every]
 
     def _start(self, exposures: Exposures, counts: Array) -> Array:
-        """Return v `[D]` of the templates that explain most of the counts `[L]`."""
+        """Return v `[D]` of the templates that are nearest to the counts `[L]`.
+
+        With amplitude and background that suit each best, in the prior's range.
+        """
         scan, grid = self._model, jnp.asarray(self._grid[0], jnp.float32)
         v = jnp.zeros(scan.dim, jnp.float32)
-        fixed = 0.0 if scan.fit_background else scan.background
+        found = []
         for axis in range(scan.num_axes):
+            own = exposures.axis == axis
             if isinstance(self.scan, AnyScan):
                 ndtr = jax.scipy.special.ndtr
-                bases = self._bases(jnp, ndtr, exposures, axis)
+                templates = self._templates(ndtr, exposures, axis)
             else:
-                bases = jnp.asarray(self._fixed_bases[axis], jnp.float32)
-            own = counts[exposures.axis == axis] - fixed
-            best = grid[((bases @ own) ** 2).argmax()]
-            v = v.at[jnp.array([axis, scan.num_axes + axis])].set(best)
+                templates = jnp.asarray(self._fixed_templates[axis], jnp.float32)
+            there = jnp.asarray(exposures.factor[own] > 0, jnp.float32)
+            best, light, dark = self._nearest(templates, there, counts[own])
+            v = v.at[jnp.array([axis, scan.num_axes + axis])].set(grid[best])
+            found.append(jnp.stack([light, dark]))
+        light, dark = sum(found) / len(found)
+        middle, half = (jnp.asarray(a, jnp.float32) for a in self._range)
+        if scan.fit_amplitude:
+            at = 2 * scan.num_axes
+            v = v.at[at].set((jnp.log(light) - middle[at]) / half[at])
+        if scan.fit_background:
+            v = v.at[-1].set((dark - middle[-1]) / half[-1])
         return v
+
+    def _nearest(
+        self, templates: Array, there: Array, counts: Array
+    ) -> tuple[Array, Array, Array]:
+        """Number of the nearest template `[G, P]`, its amplitude and background."""
+        scan = self._model
+        noise = 1.0 + scan.read_noise**2
+        weight = there / (jnp.maximum(counts, 0.0) + noise)
+        weighted = weight * counts
+        square, cross = templates**2 @ weight, templates @ weighted
+        first, total = templates @ weight, weight.sum()
+        light, dark = jnp.ones_like(first), jnp.full_like(first, scan.background)
+        at = 2 * scan.num_axes
+        if scan.fit_amplitude and scan.fit_background:
+            inner = square * total - first**2
+            light = cross * total - first * weighted.sum()
+            light = light / jnp.maximum(inner, 1e-6 * square * total + 1e-30)
+        elif scan.fit_amplitude:
+            light = (cross - scan.background * first) / jnp.maximum(square, 1e-30)
+        if scan.fit_amplitude:
+            least = max(self.low[at], LEAST_RATIO * self.high[at])
+            light = jnp.clip(light, least, self.high[at])
+        if scan.fit_background:
+            dark = (weighted.sum() - light * first) / jnp.maximum(total, 1e-30)
+            dark = jnp.clip(dark, self.low[-1], self.high[-1])
+        chi2 = light**2 * square + 2 * light * (dark * first - cross)
+        chi2 = chi2 + dark**2 * total - 2 * dark * weighted.sum()
+        best = chi2.argmin()
+        return best, light[best], dark[best]
 
     def _features(self, x: Array) -> Array:
         exposures, counts = self.scan.read(x)
@@ -187,8 +224,7 @@ class EdgeFit:
         there = jnp.asarray(exposures.factor > 0, jnp.float32)
         ones = jnp.ones((len(counts), 1), jnp.float32)
 
-        def scored(v: Array) -> tuple[Array, Array, Array]:
-            """Gradient and information of the log-likelihood, and chi2 a point."""
+        def scored(v: Array) -> _Scored:
             theta, by_v = self._theta(v)
             curve = scan.curve(theta, jitter=scan.jitter, exposures=exposures)
             columns = [curve.by_place[:, None] * on, curve.by_width[:, None] * on]
@@ -201,17 +237,52 @@ class EdgeFit:
             residual = counts - curve.rate
             weight = there / variance
             weighted = slopes * weight[:, None]
-            chi2 = (residual**2 * weight).sum() / there.sum()
-            return residual @ weighted - loose @ v, slopes.T @ weighted + loose, chi2
+            # Of a quasi-likelihood whose variance grows with the rate: the loss has
+            # this gradient. As a deviance it keeps its digits.
+            seen = jnp.maximum(variance + residual, LEAST_VARIANCE)
+            excess = (variance - seen) / seen
+            loss = (there * seen * (excess - jnp.log1p(excess))).sum()
+            return _Scored(
+                residual @ weighted - loose @ v,
+                slopes.T @ weighted + loose,
+                loss + 0.5 * v @ loose @ v,
+                (residual**2 * weight).sum() / there.sum(),
+            )
 
-        def step(v: Array, _: None) -> tuple[Array, None]:
-            gradient, information, _ = scored(v)
-            move = jnp.linalg.solve(information, gradient)
-            v = v + jnp.clip(move, -LONGEST, LONGEST)
-            return jnp.clip(v, -FARTHEST, FARTHEST), None
+        def step(state: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], None]:
+            v, own, damping = state
+            damped = own.information * (1.0 + damping * eye)
+            move = jnp.linalg.solve(damped, own.gradient)
+            trial = v + jnp.clip(move, -LONGEST, LONGEST)
+            trial = jnp.clip(trial, -FARTHEST, FARTHEST)
+            new = scored(trial)
+            good = new.loss < own.loss + SLACK
+            kept = jax.tree.map(
+                lambda a, b: jnp.where(good, a, b), (trial, new), (v, own)
+            )
+            damping = jnp.where(good, damping * LESS, damping * MORE + DAMPING)
+            return (*kept, damping), None
 
-        start = self._start(exposures, counts)
-        v = jax.lax.scan(step, start, None, length=STEPS)[0]
-        _, information, chi2 = scored(v)
-        log_sd = 0.5 * jnp.log(jnp.diagonal(jnp.linalg.inv(information)))
-        return jnp.concatenate([v, log_sd, jnp.log(chi2 + 1e-6)[None]])
+        eye = jnp.eye(scan.dim, dtype=jnp.float32)
+        v = self._start(exposures, counts)
+        state = (v, scored(v), jnp.float32(0.0))
+        steps = STEPS_ANYWHERE if isinstance(self.scan, AnyScan) else STEPS
+        (v, found, _), _ = jax.lax.scan(step, state, None, length=steps)
+        log_sd = 0.5 * jnp.log(jnp.diagonal(jnp.linalg.inv(found.information)))
+        return jnp.concatenate([v, log_sd, jnp.log(found.chi2 + 1e-6)[None]])
+
+
+class _Scored(NamedTuple):
+    """How well a scan is described.
+
+    Attributes:
+        gradient: of the log-likelihood, `[D]`.
+        information: of the parameters, `[D, D]`.
+        loss: that is smaller for better ones.
+        chi2: a point.
+    """
+
+    gradient: Array
+    information: Array
+    loss: Array
+    chi2: Array
