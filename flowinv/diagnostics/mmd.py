@@ -3,13 +3,15 @@
 References: Gretton et al. 2012, JMLR 13:723.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jax.typing import ArrayLike
 
-from flowinv.checks import check_known, check_positive, fail
+from flowinv.checks import check_at_least, check_known, check_positive, fail
 from flowinv.diagnostics.arrays import draws, two_samples, z_scored
 
-__all__ = ["LARGEST", "mmd_squared"]
+__all__ = ["LARGEST", "MMDTest", "mmd_squared", "mmd_test"]
 
 LARGEST = 5_000
 """Most draws per set: the kernel matrices are quadratic, 200 MB each in float64."""
@@ -48,6 +50,63 @@ def mmd_squared(
     own = (_kernel_sum(reference, reference, h) - n) / (n * (n - 1))
     other = (_kernel_sum(samples, samples, h) - m) / (m * (m - 1))
     return float(own + other - 2 * _kernel_sum(reference, samples, h) / (n * m))
+
+
+class MMDTest(NamedTuple):
+    """Result of a permutation test.
+
+    Attributes:
+        squared: unbiased MMD^2 of the two sets.
+        p: share of random divisions of both sets that are at least as far apart.
+    """
+
+    squared: float
+    p: float
+
+
+def mmd_test(
+    reference: ArrayLike,
+    samples: ArrayLike,
+    num_permutations: int = 500,
+    seed: int = 0,
+) -> MMDTest:
+    """Test whether two sets come from one distribution, z-scored by the first.
+
+    Args:
+        reference: `[n, D]`, 2 to 2,500 rows.
+        samples: `[m, D]`, 2 to 2,500 rows.
+        num_permutations: random divisions; the smallest p is 1 over one more.
+        seed: of the divisions.
+
+    Raises:
+        ValueError: as `mmd_squared` does.
+    """
+    from scipy.spatial.distance import cdist
+
+    check_at_least("num_permutations", num_permutations, 1)
+    reference, samples = two_samples(reference, samples)
+    for what, array in (("reference", reference), ("samples", samples)):
+        if len(draws(what, array, 2)) > LARGEST // 2:
+            expected = f"with at most {LARGEST // 2} rows"
+            fail(what, expected, len(array), "Thin the draws.")
+    reference, samples = z_scored(reference, samples)
+    both, n = np.concatenate([reference, samples]), len(reference)
+    h = _bandwidth(reference, samples, "both")
+    kernel = np.exp(cdist(both, both, "sqeuclidean") / (-2 * h**2))
+    np.fill_diagonal(kernel, 0.0)
+    m = len(both) - n
+    rng = np.random.default_rng(seed)
+    signs = np.zeros((1 + num_permutations, len(both)))
+    signs[0, :n] = 1.0
+    for row in signs[1:]:
+        row[rng.permutation(len(both))[:n]] = 1.0
+    # Sums of the kernel within and between the two parts of every division.
+    one = ((signs @ kernel) * signs).sum(1)
+    other = (((1 - signs) @ kernel) * (1 - signs)).sum(1)
+    between = ((signs @ kernel) * (1 - signs)).sum(1)
+    squared = one / (n * (n - 1)) + other / (m * (m - 1)) - 2 * between / (n * m)
+    p = (1 + (squared[1:] >= squared[0]).sum()) / (1 + num_permutations)
+    return MMDTest(float(squared[0]), float(p))
 
 
 def _bandwidth(

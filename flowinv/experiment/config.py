@@ -27,7 +27,7 @@ class EvaluateConfig:
         num_exact: draws of flow and exact posterior that are compared.
         references: folder with obs_<k>.npz (observation, true_parameters,
             reference_samples) to answer instead of the task's own observations.
-        classifiers: C2ST classifiers.
+        classifiers: C2ST classifiers: mlp (sbibm's), forest (sbi's), jax (fast).
         point_estimates: also find the MAP of every held-out simulation.
         score_rounds: one of so many rounds, counted from the last, gets a C2ST of 500
             draws where the exact posterior is known; 0 for none.
@@ -49,7 +49,7 @@ class EvaluateConfig:
         check_at_least("num_exact", self.num_exact, 100)
         check_at_least("score_rounds", self.score_rounds, 0)
         for name in self.classifiers:
-            check_known("classifier", name, ("mlp", "forest"))
+            check_known("classifier", name, ("mlp", "forest", "jax"))
         if self.references and not Path(self.references).expanduser().is_dir():
             fail("references", "to be a folder", self.references)
 
