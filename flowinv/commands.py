@@ -18,7 +18,7 @@ import tyro
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.compiling import cache_folder
 from flowinv.data.scan import ReadOptions
-from flowinv.experiment.config import RunConfig
+from flowinv.experiment.config import DiagnoseConfig, RunConfig
 from flowinv.files import write_bytes, write_json
 from flowinv.methods.registry import METHODS
 from flowinv.models.registry import EMBEDDINGS, FLOWS, SUMMARIES
@@ -114,7 +114,7 @@ def _one_line(name: str, metrics: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-_AS_WRITTEN = ReadOptions()
+_AS_WRITTEN, _ASKED = ReadOptions(), DiagnoseConfig()
 
 
 @dataclass(frozen=True)
@@ -304,6 +304,68 @@ def _models(folder: Path) -> dict[str, Path]:
     return found
 
 
+def diagnose(
+    run: tyro.conf.Positional[str],
+    *,
+    model: str = "",
+    ask: DiagnoseConfig = _ASKED,
+    reading: ReadOptions = _AS_WRITTEN,
+    strict: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Say how far a run may be trusted, from fresh simulations.
+
+    Writes diagnosis.json and diagnosis.html in the run's folder. Called again it goes
+    on where it was broken off.
+
+    Args:
+        run: folder of a run, or of a model.
+        model: model of the run to ask, as in `infer`; "" takes the best.
+        ask: what is asked.
+        reading: what scan files do not say themselves, for a model of `--like`.
+        strict: exit with 3 where a verdict is "not trusted".
+        quiet: no progress bars.
+    """
+    ask.check()
+    folder = Path(run).expanduser()
+    if not folder.is_dir():
+        fail("run", "to be a folder", repr(run))
+    from flowinv.experiment.diagnose import diagnose_run
+    from flowinv.experiment.watch import Watch
+    from flowinv.signals import StopRequest
+    from flowinv.training.fit import Interrupted
+
+    posterior, name = _load(folder, model), model or _best(folder)
+    words = f"flowinv: stopped; the same command goes on: flowinv diagnose {folder}"
+    with StopRequest(words, STOP_SECONDS) as stop:
+        try:
+            watch = Watch(quiet, stop)
+            content = diagnose_run(folder, name, posterior, ask, watch, reading)
+        except Interrupted:
+            print(words, file=sys.stderr)
+            return stop.exit_code
+    verdicts = content.models[name].results.verdicts
+    for verdict in verdicts:
+        print(f"{verdict.parameter}: {verdict.status}. {verdict.words}")
+    print(f"numbers: {folder / 'diagnosis.json'}\npage: {folder / 'diagnosis.html'}")
+    bad = [v.parameter for v in verdicts if v.status == "not trusted"]
+    if bad and strict:
+        print(f"flowinv: not trusted: {', '.join(bad)}", file=sys.stderr)
+    return 3 if strict and bad else 0
+
+
+def _best(folder: Path) -> str:
+    """Name of the model that `_load` takes where none is named."""
+    metrics = folder / "metrics.json"
+    if not metrics.is_file():
+        return "model"
+    best, own = json.loads(metrics.read_text())["best_flow"], _models(folder)
+    if best in own:
+        return best
+    # In rounds the first observation's, as the run has kept it.
+    return next((name for name in own if name.startswith(f"{best}/")), best)
+
+
 def report(run: tyro.conf.Positional[str]) -> int:
     """Write report.html of a finished run again.
 
@@ -368,6 +430,7 @@ def doctor() -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "infer": infer,
+    "diagnose": diagnose,
     "report": report,
     "list": list_names,
     "doctor": doctor,

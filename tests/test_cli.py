@@ -49,7 +49,7 @@ BAD_RUNS = [
     (["--embedding=set"], ["embedding other than set", "(200,)"]),
     (["--references=/no/where"], ["references to be a folder"]),
     (["--x=/no/where.csv"], ["scan file to exist; got /no/where.csv"]),
-    (["--classifiers=tree"], ["classifier to be one of forest, mlp; got 'tree'"]),
+    (["--classifiers=tree"], ["classifier to be one of forest, jax, mlp; got 'tree'"]),
     (["--seed=-1"], ["seed from 0"]),
     (["extra"], ["flag of this command", "'extra'", "flowinv run --help"]),
     (["--num-heldout=1.5"], ["--num-heldout INT", "'1.5'"]),

@@ -120,6 +120,9 @@ class Answered:
         seen: simulations that an answer in rounds learned from last,
             `[m, *x_shape]`, or None.
         fit: parameters and errors of the classical fit, `[D]` each, or None.
+        weighing: log-likelihood, log prior and log q of the draws, `[n]` each; or None
+            where the likelihood is not known or was not asked for.
+        members: draws of each network of an ensemble, `[M, n, D]`, or None.
     """
 
     label: str
@@ -131,6 +134,8 @@ class Answered:
     last_round: LastRound | None = None
     seen: np.ndarray | None = None
     fit: tuple[np.ndarray, np.ndarray] | None = None
+    weighing: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    members: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,7 @@ class Inputs:
         held_out: new simulations, or None.
         answered: observations that were answered.
         classifiers: C2ST classifiers to train.
+        thorough: checks that take long are asked for.
     """
 
     names: tuple[str, ...]
@@ -150,6 +156,7 @@ class Inputs:
     held_out: HeldOut | None = None
     answered: tuple[Answered, ...] = ()
     classifiers: tuple[str, ...] = ("mlp", "forest")
+    thorough: bool = False
 
 
 class Finding(NamedTuple):

@@ -24,8 +24,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_shape, fail
+from flowinv.diagnostics.check import Check, Inputs, Numbers
 
-__all__ = ["Recalibration", "WidthFactor", "recalibrate", "width_factor"]
+__all__ = ["CONFORMAL", "Recalibration", "WidthFactor", "recalibrate", "width_factor"]
+
+LEVELS = (0.68, 0.9, 0.95)
+LEAST_ROWS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,3 +129,41 @@ def width_factor(theta: ArrayLike, samples: ArrayLike) -> WidthFactor:
     # Binomial error of the quantile's level over a normal density there.
     error = np.sqrt(0.6827 * 0.3173 / len(theta)) / 0.4839 * factor
     return WidthFactor(factor, error)
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    found = inputs.held_out
+    true, drawn = found.log_q_true, found.log_q
+    whole, half = recalibrate(true, drawn), len(true) // 2
+    one = recalibrate(true[:half], drawn[:half])
+    numbers: dict[str, float | np.ndarray] = {}
+    for level in LEVELS:
+        name = f"{100 * level:.0f}"
+        # Before and after, on simulations that the correction has not seen.
+        own = np.quantile(drawn[half:], 1.0 - level, axis=-1)
+        after = one.threshold(drawn[half:], level)
+        numbers |= {
+            f"region_before_{name}": float((true[half:] >= own).mean()),
+            f"region_after_{name}": float((true[half:] >= after).mean()),
+            f"region_mass_for_{name}": whole.mass(drawn, level),
+        }
+    factor = width_factor(found.theta, found.draws)
+    return numbers | {"width_factor": factor.factor, "width_factor_sd": factor.error}
+
+
+CONFORMAL = Check(
+    name="recalibration",
+    asks="What would make regions and widths right?",
+    limit="none: a remedy, not a test",
+    meaning=(
+        "Take the region that holds this mass for the level that you promise; before "
+        "and after are of simulations that the correction has not seen."
+    ),
+    needs=lambda inputs: (
+        inputs.held_out is not None
+        and len(inputs.held_out.theta) >= LEAST_ROWS
+        and bool(np.ptp(inputs.held_out.log_q) > 0)
+    ),
+    measure=_measure,
+)
+"""The row of the table."""

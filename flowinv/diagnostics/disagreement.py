@@ -6,14 +6,27 @@ open. Their spread is compared with the width of their posteriors.
 Reference: Hermans et al. 2022, arXiv:2110.06581 (ensembles are more conservative).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail
+from flowinv.diagnostics.check import (
+    Answered,
+    Check,
+    Finding,
+    Inputs,
+    Numbers,
+    of_answers,
+    of_label,
+)
 
-__all__ = ["Disagreement", "disagreement"]
+__all__ = ["MEMBERS", "Disagreement", "disagreement"]
+
+MOST_SHIFT = 0.5
+"""Sds between members beyond which none of them has learned enough."""
 
 
 class Disagreement(NamedTuple):
@@ -50,3 +63,36 @@ def disagreement(samples: ArrayLike) -> Disagreement:
     return Disagreement(
         np.sqrt(between / within), sd.max(0) / sd.min(0), between / (between + within)
     )
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    def found(answered: Answered) -> Disagreement | None:
+        return None if answered.members is None else disagreement(answered.members)
+
+    return of_answers(inputs, found, "members")
+
+
+def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
+    every = [(a.label, of_label(numbers, a.label)) for a in inputs.answered]
+    findings: list[Finding | None] = []
+    for d in range(len(inputs.names)):
+        far = [
+            f"{label} ({own['members_shift'][d]:.1f} sd)"
+            for label, own in every
+            if own and own["members_shift"][d] > MOST_SHIFT
+        ]
+        words = f"The networks of the ensemble differ in {', '.join(far)}."
+        findings.append(Finding("caution", words) if far else None)
+    return findings
+
+
+MEMBERS = Check(
+    name="members",
+    asks="Do the networks of the ensemble agree?",
+    limit="0.5 sd between their means",
+    meaning="Where they do not, more simulations change the answer.",
+    needs=lambda inputs: any(a.members is not None for a in inputs.answered),
+    measure=_measure,
+    judge=_judge,
+)
+"""The row of the table."""

@@ -13,18 +13,31 @@ doi:10.1198/tech.2009.08017 (fit of the generalised Pareto distribution); Dax et
 2022, arXiv:2210.05686 (neural importance sampling).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_shape, fail
+from flowinv.diagnostics.check import (
+    Answered,
+    Check,
+    Finding,
+    Inputs,
+    Numbers,
+    labelled,
+    of_label,
+    said_of_all,
+)
 
-__all__ = ["Importance", "corrected", "importance", "pareto_tail"]
+__all__ = ["WEIGHTS", "Importance", "corrected", "importance", "pareto_tail"]
 
 LEAST_DRAWS = 50
 GOOD_K = 0.7
 """Above it weights have no mean that any number of draws finds."""
+LEAST_EFFICIENCY = 0.5
+"""Of an answer that passes: half as wide or twice as wide ones have less."""
 
 
 class Importance(NamedTuple):
@@ -147,3 +160,44 @@ def _smoothed(weights: np.ndarray) -> tuple[np.ndarray, float]:
     smooth = weights.copy()
     smooth[tail] = np.minimum(threshold + quantiles, weights.max())
     return smooth, k
+
+
+def _weighed(answered: Answered) -> bool:
+    return answered.weighing is not None and len(answered.draws) >= LEAST_DRAWS
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    numbers: dict[str, float | np.ndarray] = {}
+    for own in filter(_weighed, inputs.answered):
+        found = importance(*own.weighing)
+        figures = {
+            "efficiency": found.efficiency,
+            "pareto_k": found.k,
+            "log_evidence": found.log_evidence,
+            "log_evidence_error": found.log_evidence_error,
+        }
+        numbers |= labelled(own.label, figures)
+    return numbers
+
+
+def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
+    off = []
+    for own in filter(_weighed, inputs.answered):
+        figures = of_label(numbers, own.label)
+        if figures["pareto_k"] > GOOD_K or figures["efficiency"] < LEAST_EFFICIENCY:
+            share = 100 * figures["efficiency"]
+            off.append(f"{own.label} ({share:.0f} %, k {figures['pareto_k']:.2f})")
+    words = f"By the likelihood few draws are worth their place: {', '.join(off)}."
+    return said_of_all(inputs, Finding("caution", words) if off else None)
+
+
+WEIGHTS = Check(
+    name="importance",
+    asks="Does the likelihood agree with the density of the draws?",
+    limit="half of the draws effective, tail index k below 0.7",
+    meaning="Where the likelihood is known, weights judge and correct the draws.",
+    needs=lambda inputs: any(map(_weighed, inputs.answered)),
+    measure=_measure,
+    judge=_judge,
+)
+"""The row of the table."""

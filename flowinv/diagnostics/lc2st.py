@@ -9,6 +9,7 @@ chance.
 Reference: Linhart et al. 2023, arXiv:2306.03580.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,11 +20,23 @@ from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_last_axis, check_shape, fail
 from flowinv.diagnostics.arrays import matrix
+from flowinv.diagnostics.check import (
+    Answered,
+    Check,
+    Finding,
+    Inputs,
+    Numbers,
+    labelled,
+    of_label,
+    said_of_all,
+)
 from flowinv.diagnostics.classifier import Split, log_odds, train_classifiers
+from flowinv.diagnostics.features import Features
 
-__all__ = ["LC2ST", "lc2st", "lc2st_statistic"]
+__all__ = ["LC2ST", "LOCAL", "lc2st", "lc2st_statistic"]
 
 LEAST_ROWS = 100
+P_LIMIT = 0.01
 
 
 class LC2ST(NamedTuple):
@@ -104,3 +117,59 @@ def lc2st(
     both = np.stack(found, -1)
     p = (1 + (both[1:] >= both[0]).sum(0)) / (num_null + 1)
     return LC2ST(both[0], p, both[1:])
+
+
+def _asked(inputs: Inputs) -> list[Answered]:
+    """Answers whose x is comparable with the held-out ones."""
+    found = inputs.held_out
+    if not inputs.thorough or found is None or found.x is None:
+        return []
+    if len(found.x) < LEAST_ROWS:
+        return []
+    shape = found.x.shape[1:]
+    return [a for a in inputs.answered if np.shape(a.x) == shape]
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    answered, found = _asked(inputs), inputs.held_out
+    rows = len(found.x)
+    features = Features.of(found.x)
+    least = min(len(a.draws) for a in answered)
+    tested = lc2st(
+        jax.random.key(0),
+        found.theta[:rows],
+        features(found.x),
+        found.draws[:rows, 0],
+        features(np.stack([a.x for a in answered])),
+        np.stack([a.draws[:least] for a in answered]),
+    )
+    numbers: dict[str, float | np.ndarray] = {}
+    for index, own in enumerate(answered):
+        figures = {"lc2st_p": tested.p[index], "lc2st": tested.statistic[index]}
+        numbers |= labelled(own.label, {k: float(v) for k, v in figures.items()})
+    return numbers
+
+
+def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
+    # Several observations: Bonferroni, as far as 100 classifiers can tell.
+    asked = _asked(inputs)
+    limit = max(P_LIMIT / len(asked), 1.5 / 101)
+    bad = [
+        own.label
+        for own in asked
+        if of_label(numbers, own.label)["lc2st_p"] < min(limit, P_LIMIT)
+    ]
+    words = f"A classifier tells the answer to {', '.join(bad)} from right ones."
+    return said_of_all(inputs, Finding("caution", words) if bad else None)
+
+
+LOCAL = Check(
+    name="local",
+    asks="Is the answer to this very x right?",
+    limit="fewer than one of 100 classifiers with random labels finds as much",
+    meaning="Calibration is an average over x; this looks at one.",
+    needs=lambda inputs: bool(_asked(inputs)),
+    measure=_measure,
+    judge=_judge,
+)
+"""The row of the table."""

@@ -2,6 +2,7 @@
 
 from flowinv.diagnostics.accuracy import ACCURACY
 from flowinv.diagnostics.answers import ANSWERS
+from flowinv.diagnostics.averaged import AVERAGED
 from flowinv.diagnostics.calibration import CALIBRATION
 from flowinv.diagnostics.check import (
     STATUSES,
@@ -11,12 +12,19 @@ from flowinv.diagnostics.check import (
     Results,
     Verdict,
 )
+from flowinv.diagnostics.conformal import CONFORMAL
 from flowinv.diagnostics.convergence import CONVERGENCE
+from flowinv.diagnostics.disagreement import MEMBERS
 from flowinv.diagnostics.edges import EDGES
 from flowinv.diagnostics.exactness import EXACTNESS
 from flowinv.diagnostics.fits import FITS
+from flowinv.diagnostics.importance import WEIGHTS
+from flowinv.diagnostics.information import INFORMATION
+from flowinv.diagnostics.lc2st import LOCAL
 from flowinv.diagnostics.likeness import LIKENESS
 from flowinv.diagnostics.predictive import PREDICTIVE
+from flowinv.diagnostics.regions import REGIONS
+from flowinv.diagnostics.tarp import BALLS
 
 __all__ = ["CHECKS", "run_checks"]
 
@@ -24,7 +32,15 @@ CHECKS: tuple[Check, ...] = (
     ANSWERS,
     ACCURACY,
     CALIBRATION,
+    REGIONS,
+    BALLS,
+    AVERAGED,
+    INFORMATION,
+    CONFORMAL,
     EXACTNESS,
+    WEIGHTS,
+    LOCAL,
+    MEMBERS,
     CONVERGENCE,
     PREDICTIVE,
     LIKENESS,

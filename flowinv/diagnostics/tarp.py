@@ -11,6 +11,7 @@ references that depend on x (`references_near`) it is caught.
 Reference: Lemos et al. 2023, arXiv:2302.03026.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,10 +22,20 @@ from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_shape
 from flowinv.diagnostics.arrays import draws_per_row, matrix
+from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers, said_of_all
+from flowinv.diagnostics.features import Features
 
-__all__ = ["TARP", "references_near", "references_uniform", "tarp", "tarp_shares"]
+__all__ = [
+    "BALLS",
+    "TARP",
+    "references_near",
+    "references_uniform",
+    "tarp",
+    "tarp_shares",
+]
 
 LEAST_ROWS = 20
+P_LIMIT = 0.001
 
 
 class TARP(NamedTuple):
@@ -156,3 +167,51 @@ def references_near(key: Array, theta: ArrayLike, x: ArrayLike) -> np.ndarray:
         noise = jax.random.normal(jax.random.fold_in(key, own.start or 0), theta.shape)
         found[own] += 0.5 * error * np.asarray(noise, np.float64)[own]
     return found
+
+
+def _measure(inputs: Inputs) -> Numbers:
+    found, key = inputs.held_out, jax.random.key(0)
+    rows = len(found.x)
+    theta, samples = found.theta[:rows], found.draws[:rows]
+    near = references_near(key, theta, Features.of(found.x)(found.x))
+    numbers: dict[str, float | np.ndarray] = {}
+    for name, references in (("tarp", None), ("tarp_near", near)):
+        own = tarp(key, theta, samples, references)
+        numbers |= {f"{name}_p": own.p, f"{name}_lean": own.lean}
+        numbers[f"{name}_spread"] = own.spread
+    return numbers
+
+
+def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
+    # Two tests: Bonferroni.
+    name = min(("tarp", "tarp_near"), key=lambda own: numbers[f"{own}_p"])
+    p = min(1.0, 2 * numbers[f"{name}_p"])
+    if p >= P_LIMIT:
+        return said_of_all(inputs, None)
+    where = " near where x points" if name == "tarp_near" else ""
+    words = f"Balls around random points{where} hold too many or few (p = {p:.1g})."
+    wide = numbers[f"{name}_spread"] < 1
+    status = "caution" if wide else "not trusted"
+    return said_of_all(inputs, Finding(status, words))
+
+
+def _has_x(inputs: Inputs) -> bool:
+    found = inputs.held_out
+    return (
+        found is not None
+        and found.x is not None
+        and len(found.x) >= LEAST_ROWS
+        and bool(np.ptp(found.draws) > 0)
+    )
+
+
+BALLS = Check(
+    name="tarp",
+    asks="Are balls around random points as full as the truth says?",
+    limit="KS p above 0.0005 for each of two kinds of points",
+    meaning="All parameters together; points near where x points see a useless answer.",
+    needs=_has_x,
+    measure=_measure,
+    judge=_judge,
+)
+"""The row of the table."""

@@ -81,8 +81,9 @@ def _measured(
         found = measure.held_out(key, trained.posterior, task, settings)
         write_arrays(kept, found)
     draws = measure.sample(key, trained.posterior, observed, settings)
-    keys = [key] * len(observed)
-    results, answers = score(run, keys, observed, draws, found)
+    keys, asked = [key] * len(observed), trained.posterior
+    given = [measure.Given(own, asked if settings.thorough else None) for own in draws]
+    results, answers = score(run, keys, observed, given, found)
     return ModelResult(
         history=trained.history,
         errors=Errors(found.theta, found.errors_in_sds()),

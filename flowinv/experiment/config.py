@@ -12,7 +12,7 @@ from flowinv.methods.npe import NPE
 from flowinv.methods.registry import Method, method_class, method_name
 from flowinv.models.registry import FLOWS, NetworkConfig
 
-__all__ = ["EvaluateConfig", "RunConfig"]
+__all__ = ["DiagnoseConfig", "EvaluateConfig", "RunConfig"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class EvaluateConfig:
             reference_samples) to answer instead of the task's own observations.
         classifiers: C2ST classifiers: mlp (sbibm's), forest (sbi's), jax (fast).
         point_estimates: also find the MAP of every held-out simulation.
+        thorough: also what takes longer: weights by the likelihood, a local two-sample
+            test, networks of an ensemble one by one; `flowinv diagnose` always does.
         score_rounds: one of so many rounds, counted from the last, gets a C2ST of 500
             draws where the exact posterior is known; 0 for none.
     """
@@ -40,6 +42,7 @@ class EvaluateConfig:
     references: str = ""
     classifiers: tuple[str, ...] = ("mlp", "forest")
     point_estimates: bool = True
+    thorough: bool = False
     score_rounds: int = 2
 
     def check(self) -> None:
@@ -52,6 +55,47 @@ class EvaluateConfig:
             check_known("classifier", name, ("mlp", "forest", "jax"))
         if self.references and not Path(self.references).expanduser().is_dir():
             fail("references", "to be a folder", self.references)
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig:
+    """What is asked of a run.
+
+    Attributes:
+        num_simulations: fresh simulations that the network answers.
+        num_samples: posterior draws for each of them; 199, 239, 279 or 399 give 50, 90
+            and 95 % intervals of exactly these levels.
+        x: scan files to look at instead of the run's observations.
+        data: an npz with arrays theta and x, pairs that the network has not seen, where
+            there is no simulator.
+        task: the task, "file.py:name", of a run that a script gave its own.
+        seed: of simulations and draws; another than the run's.
+    """
+
+    num_simulations: int = 1_000
+    num_samples: int = 279
+    x: tuple[str, ...] = ()
+    data: str = ""
+    task: str = ""
+    seed: int = 1
+
+    def check(self) -> None:
+        """Raise one line for the first field out of its range."""
+        check_at_least("--num-simulations", self.num_simulations, 100)
+        check_at_least("--num-samples", self.num_samples, 20)
+        if not 0 <= self.seed < 2**32:
+            fail("--seed", "from 0 to 2^32 - 1", self.seed)
+
+    @property
+    def evaluate(self) -> EvaluateConfig:
+        """The same as settings of an evaluation."""
+        return EvaluateConfig(
+            num_heldout=self.num_simulations,
+            num_samples=self.num_samples,
+            classifiers=("jax",),
+            point_estimates=False,
+            thorough=True,
+        )
 
 
 @dataclass(frozen=True)

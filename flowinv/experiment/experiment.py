@@ -19,7 +19,7 @@ from flowinv.identity import identity
 from flowinv.tasks.task import Task
 from flowinv.training.checkpoint import same_numbers
 
-__all__ = ["Experiment", "open_folder", "versions"]
+__all__ = ["Experiment", "check_task", "open_folder", "versions"]
 
 # Streams of the run's key.
 _STREAMS = ("simulate", "train", "evaluate", "observe")
@@ -81,7 +81,7 @@ def _claim(config: RunConfig, task: Task, resume: bool) -> None:
         if not same_run(RunConfig.read(saved), config):
             remedy = "Give the settings of the first start, or only --out and --resume."
             fail(f"the config in {folder}", "to be this one", "another", remedy)
-        _check_task(folder / _TASK, task)
+        check_task(folder / _TASK, task)
         return
     if any(path.name != LOCK for path in folder.iterdir()):
         remedy = "Continue it with --resume, or choose another --out."
@@ -109,13 +109,20 @@ def _problem(task: Task) -> _Problem:
     )
 
 
-def _check_task(path: Path, task: Task) -> None:
-    """Raise where a task's prior or simulator has changed since the run began."""
+def check_task(path: Path, task: Task, flag: str = "") -> None:
+    """Raise where a task's prior or simulator has changed since the run began.
+
+    Args:
+        path: where the run has written down its problem.
+        task: the problem now.
+        flag: that names the task, where nobody has named one yet.
+    """
     kept, own = read_arrays(_Problem, path, "task of the run"), _problem(task)
     others = ["prior"] * (kept.prior != own.prior)
     others += ["simulator"] * (not same_numbers(kept.probe, own.probe))
     if others:
         remedy = "Put it back as it was, or choose another --out."
+        remedy = f"Name the run's own: {flag}." if flag else remedy
         got = f"another {' and '.join(others)}"
         fail(f"the task of {path.parent}", "to be what it was", got, remedy)
 

@@ -26,12 +26,15 @@ from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.files import settled
 from flowinv.identity import by_content
+from flowinv.models.estimator import Variables
 from flowinv.models.posterior import Posterior
 from flowinv.report.content import ModelResult, Observation
 from flowinv.tasks.task import Scans, Task
-from flowinv.types import Simulator
+from flowinv.types import Dataset, Simulator
 
 __all__ = [
+    "Given",
+    "answered_rows",
     "check_observations",
     "checked",
     "diagnose",
@@ -46,11 +49,11 @@ __all__ = [
     "user_scans",
 ]
 
-PREDICTIVE_DRAWS = 200
+PREDICTIVE_DRAWS, MEMBER_DRAWS = 200, 1_000
 # Of a normal: 1 % lie below -2.326.
 ONE_PERCENT = 2.326
 # Streams of the evaluation key.
-_HELD, _DRAWS, _TIES, _MAP, _EXACT, _ANSWER, _PREDICT = range(7)
+_HELD, _DRAWS, _TIES, _MAP, _EXACT, _ANSWER, _PREDICT, _MEMBERS = range(8)
 
 
 def parse_indices(text: str, most: int) -> tuple[int, ...]:
@@ -125,8 +128,9 @@ def diagnose(
     observed = observations(key, task, config)
     found = held_out(key, posterior, task, config)
     draws = sample(key, posterior, observed, config)
+    asked = posterior if config.thorough else None
     answered = [
-        summed_up(key, task, index, observation, own)
+        summed_up(key, task, index, observation, Given(own, asked))
         for index, (observation, own) in enumerate(zip(observed, draws, strict=True))
     ]
     return checked(task, config, found, answered)
@@ -146,18 +150,30 @@ def checked(
         tuple(f"{edge:.4g} {unit}".strip() for edge in pair)
         for *pair, unit in zip(prior.low, prior.high, prior.units, strict=True)
     )
-    kinds = config.classifiers
-    return run_checks(Inputs(prior.names, edges, found, tuple(answered), kinds))
+    inputs = Inputs(
+        *(prior.names, edges, found, tuple(answered)),
+        classifiers=config.classifiers,
+        thorough=config.thorough,
+    )
+    return run_checks(inputs)
 
 
 def held_out(
     key: Array, posterior: Posterior, task: Task, config: EvaluateConfig
 ) -> HeldOut:
     """New simulations of the task with draws, densities, ranks and modes."""
+    own = jax.random.fold_in(key, _HELD)
+    data = simulate(own, task.prior, task.simulator, config.num_heldout)
+    return answered_rows(key, posterior, data, config)
+
+
+def answered_rows(
+    key: Array, posterior: Posterior, data: Dataset, config: EvaluateConfig
+) -> HeldOut:
+    """Known pairs of parameters and x, with draws, densities, ranks and modes."""
     from flowinv.diagnostics.sbc import sbc_ranks
 
     keys = [jax.random.fold_in(key, stream) for stream in range(4)]
-    data = simulate(keys[_HELD], task.prior, task.simulator, config.num_heldout)
     valid = np.asarray(data.valid)
     theta, x = np.asarray(data.theta)[valid], np.asarray(data.x)[valid]
     draws = posterior.sample(keys[_DRAWS], x, config.num_samples)
@@ -187,13 +203,22 @@ def sample(
     return np.asarray(posterior.sample(key, x, config.num_exact))
 
 
+class Given(NamedTuple):
+    """An answer, and where it comes from.
+
+    Attributes:
+        draws: `[n, D]`.
+        posterior: that gave it, whose densities and networks are asked too; or None.
+        ended: how its rounds ended, or None.
+    """
+
+    draws: np.ndarray
+    posterior: Posterior | None = None
+    ended: Ended | None = None
+
+
 def summed_up(
-    key: Array,
-    task: Task,
-    index: int,
-    observation: Observation,
-    draws: np.ndarray,
-    ended: Ended | None = None,
+    key: Array, task: Task, index: int, observation: Observation, given: Given
 ) -> Answered:
     """What checks ask of an answer, and of the rounds that it came from.
 
@@ -202,9 +227,9 @@ def summed_up(
         task: the problem.
         index: number of the observation, a stream of the key.
         observation: what was answered.
-        draws: the answer, `[n, D]`.
-        ended: how its rounds ended.
+        given: the answer.
     """
+    draws, posterior, ended = given
     fit, (own, x) = observation.fit, task.of_scan(observation.x)
     simulated = predictive(key, own, index, draws)
     if own is not task:
@@ -222,7 +247,40 @@ def summed_up(
         simulated,
         *(ended or (None, None)),
         None if fit is None else (fit.values, fit.errors),
+        *(
+            _weighing(own, x, observation.x, given),
+            _members(key, observation.x, posterior),
+        ),
     )
+
+
+def _weighing(
+    own: Task, x: np.ndarray, asked: np.ndarray, given: Given
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Log-likelihood, log prior and log q of the draws, where the first is known."""
+    likelihood = getattr(own.simulator, "log_prob", None)
+    if given.posterior is None or likelihood is None:
+        return None
+    if getattr(own.simulator, "noise_free", False):
+        return None
+    theta = jnp.asarray(given.draws, jnp.float32)
+    log_p = jax.jit(lambda t: jax.lax.map(lambda one: likelihood(one, x), t))(theta)
+    log_q = given.posterior.log_prob(theta[None], asked[None])[0]
+    return np.asarray(log_p), np.asarray(own.prior.log_prob(theta)), np.asarray(log_q)
+
+
+def _members(key: Array, x: np.ndarray, posterior: Posterior | None) -> Any:
+    """Draws of each network of an ensemble, `[M, n, D]`; None without one."""
+    if posterior is None or posterior.variables.num_members == 1:
+        return None
+    count, frozen = posterior.variables.num_members, posterior.variables.frozen
+    key = jax.random.fold_in(key, _MEMBERS)
+    draws = []
+    for member in range(count):
+        params = jax.tree.map(lambda a, m=member: a[m], posterior.variables.params)
+        one = Posterior(posterior.estimator, Variables(params, frozen))
+        draws.append(np.asarray(one.sample(key, x[None], MEMBER_DRAWS))[0])
+    return np.stack(draws)
 
 
 def observations(

@@ -143,7 +143,11 @@ def _result(
     ]
     ends = [_ended(*one) for one in zip(done.history, done.states, strict=True)]
     keys = [key] * len(observed)
-    results, answers = score(run, keys, observed, draws, ends=ends)
+    given = [
+        measure.Given(own, posterior if settings.thorough else None, end)
+        for own, posterior, end in zip(draws, done.posteriors, ends, strict=True)
+    ]
+    results, answers = score(run, keys, observed, given)
     rounds = {
         observation.label: _trace(run, observation, history)
         for observation, history in zip(observed, done.history, strict=True)

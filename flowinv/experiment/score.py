@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from jax import Array
 
 import flowinv
@@ -65,9 +64,8 @@ def score(
     run: Experiment,
     keys: Sequence[Array],
     observed: Sequence[Observation],
-    draws: Sequence[np.ndarray],
+    given: Sequence[measure.Given],
     found: HeldOut | None = None,
-    ends: Sequence[measure.Ended] = (),
 ) -> tuple[Results, dict[str, Answer]]:
     """Check one model, and put its answers together.
 
@@ -75,17 +73,15 @@ def score(
         run: the experiment.
         keys: one for the predictive simulations of each observation.
         observed: the observations.
-        draws: the model's draws for each, `[n, D]`.
+        given: the model's answer to each.
         found: held-out simulations, if there are any.
-        ends: one for each observation that was answered in rounds.
     """
     task, answered = run.task, []
     with run.watch.bar("score", len(observed)) as bar:
-        rows = zip(keys, observed, draws, strict=True)
+        rows = zip(keys, observed, given, strict=True)
         for index, (key, observation, own) in enumerate(rows):
             bar.step(observation.label)
-            end = ends[index] if ends else None
-            answered.append(measure.summed_up(key, task, index, observation, own, end))
+            answered.append(measure.summed_up(key, task, index, observation, own))
     results = measure.checked(task, run.config.evaluate, found, answered)
     answers = {one.label: Answer(one.draws, one.predictive) for one in answered}
     return results, answers

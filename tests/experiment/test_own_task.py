@@ -109,7 +109,8 @@ def test_diagnose_measures_any_posterior(finished, file):
     results = fi.diagnose(jax.random.key(3), posterior, task, EVALUATE)
     assert [verdict.parameter for verdict in results.verdicts] == ["omega", "swing"]
     assert set(results.numbers) == {
-        *("answers", "accuracy", "calibration", "predictive", "edges")
+        *("answers", "accuracy", "calibration", "predictive", "edges"),
+        *("regions", "tarp", "averaged", "information", "recalibration"),
     }
     # Other simulations, the same posterior: errors agree to their noise.
     ratio = results.flat()["rmse/mean/omega"] / metrics["cinn/rmse/mean/omega"]
