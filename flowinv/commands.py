@@ -366,20 +366,36 @@ def _best(folder: Path) -> str:
     return next((name for name in own if name.startswith(f"{best}/")), best)
 
 
-def report(run: tyro.conf.Positional[str]) -> int:
-    """Write report.html of a finished run again.
+def report(
+    run: tyro.conf.Positional[str], *, figures: str = "", suffix: str = "svg"
+) -> int:
+    """Write report.html of a finished run again, and its figures as files.
 
     Args:
         run: folder of the run.
+        figures: folder for the figures of the page; "" writes none.
+        suffix: of the figures: svg, pdf or png.
     """
     from flowinv.report.content import load_content
-    from flowinv.report.page import write_report
+    from flowinv.report.embed import figures_kept
+    from flowinv.report.page import render_report
 
-    folder = Path(run).expanduser()
+    check_known("--suffix", suffix, ("svg", "pdf", "png"))
+    folder, target = Path(run).expanduser(), Path(figures).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
-    write_report(load_content(folder / "report.npz"), folder / "report.html")
+    if figures and target.exists() and not target.is_dir():
+        fail("--figures", "to be a folder", repr(figures))
+    content = load_content(folder / "report.npz")
+    with figures_kept() as kept:
+        page = render_report(content)
+    write_bytes(folder / "report.html", page.encode())
     print(f"report: {folder / 'report.html'}")
+    if figures:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, figure in kept.items():
+            figure.savefig(target / f"{name}.{suffix}", dpi=200)
+        print(f"figures: {len(kept)} in {target}")
     return 0
 
 

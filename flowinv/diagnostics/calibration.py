@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jax.typing import ArrayLike
 
+from flowinv.diagnostics.bands import ecdf_difference
 from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers
 from flowinv.diagnostics.coverage import interval_coverage
 from flowinv.diagnostics.sbc import rank_test
@@ -33,6 +34,10 @@ class Curves:
         promised: coverage of central intervals, `[K]`.
         covered: share of truths inside, `[K, D]`.
         sd: binomial standard deviation of `covered`, `[K]`.
+        levels: of the ranks' distribution, `[E]`.
+        difference: share of ranks below minus level, `[E, D + 1]`: of each parameter,
+            and last of the density of all parameters together.
+        whole: 95 % of right curves stay between these everywhere, `[2, E]`.
     """
 
     counts: np.ndarray
@@ -41,14 +46,20 @@ class Curves:
     promised: np.ndarray
     covered: np.ndarray
     sd: np.ndarray
+    levels: np.ndarray
+    difference: np.ndarray
+    whole: np.ndarray
 
 
-def calibration_curves(ranks: ArrayLike, num_samples: int) -> Curves:
+def calibration_curves(
+    ranks: ArrayLike, num_samples: int, density: ArrayLike | None = None
+) -> Curves:
     """Count what the figures of calibration show.
 
     Args:
         ranks: ranks of the truth from `sbc_ranks`, integers `[S, D]`.
         num_samples: number of posterior draws L behind every rank, at least 3.
+        density: ranks of the truth's log density among its draws', `[S]`.
     """
     from scipy import stats
 
@@ -58,9 +69,14 @@ def calibration_curves(ranks: ArrayLike, num_samples: int) -> Curves:
     steps = min(99, (num_samples - 1) // 2)
     levels = np.arange(1, steps + 1) / (steps + 1)
     found = interval_coverage(ranks, num_samples, levels)
+    every = test.ranks
+    if density is not None:
+        every = np.concatenate([every, np.asarray(density)[:, None]], 1)
+    ecdf = ecdf_difference(every, num_samples)
     return Curves(
         *(test.counts, test.expected, band),
         *(found.nominal, found.observed, found.sd),
+        *(ecdf.levels, ecdf.difference, np.stack([ecdf.low, ecdf.high])),
     )
 
 

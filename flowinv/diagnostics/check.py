@@ -77,6 +77,10 @@ class HeldOut:
         """Draws behind every rank."""
         return self.draws.shape[1]
 
+    def density_ranks(self) -> np.ndarray:
+        """Ranks of the truth's log density among those of its draws, `[S]`."""
+        return (self.log_q < self.log_q_true[:, None]).sum(1)
+
     def estimates(self) -> dict[str, np.ndarray]:
         """Point estimates by name, `[S, D]` each."""
         mean = self.draws.mean(1, dtype=np.float64)

@@ -148,7 +148,19 @@ def _measure(inputs: Inputs) -> Numbers:
             f"region_mass_for_{name}": whole.mass(drawn, level),
         }
     factor = width_factor(found.theta, found.draws)
-    return numbers | {"width_factor": factor.factor, "width_factor_sd": factor.error}
+    numbers |= {"width_factor": factor.factor, "width_factor_sd": factor.error}
+    own = width_factor(found.theta[:half], found.draws[:half]).factor
+    held = _held(found.theta[half:], found.draws[half:], np.ones_like(own))
+    numbers["intervals_before_68"] = held
+    numbers["intervals_after_68"] = _held(found.theta[half:], found.draws[half:], own)
+    return numbers
+
+
+def _held(theta: np.ndarray, samples: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Share of truths within `factor` times half a 68 % interval, `[D]`."""
+    low, middle, high = np.quantile(samples, [0.1587, 0.5, 0.8413], axis=1)
+    half = np.maximum(0.5 * (high - low), 1e-300)
+    return (np.abs(theta - middle) <= factor * half).mean(0)
 
 
 CONFORMAL = Check(

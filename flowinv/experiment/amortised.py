@@ -87,7 +87,9 @@ def _measured(
     return ModelResult(
         history=trained.history,
         errors=Errors(found.theta, found.errors_in_sds()),
-        calibration=calibration_curves(found.ranks, found.num_samples),
+        calibration=calibration_curves(
+            found.ranks, found.num_samples, found.density_ranks()
+        ),
         answers=answers,
         facts=trained.facts,
         validation_loss=trained.validation_loss,

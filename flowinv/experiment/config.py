@@ -70,6 +70,8 @@ class DiagnoseConfig:
             there is no simulator.
         task: the task, "file.py:name", of a run that a script gave its own.
         seed: of simulations and draws; another than the run's.
+        widened: folder for the model with widths calibrated on these simulations; ""
+            saves none.
     """
 
     num_simulations: int = 1_000
@@ -78,6 +80,7 @@ class DiagnoseConfig:
     data: str = ""
     task: str = ""
     seed: int = 1
+    widened: str = ""
 
     def check(self) -> None:
         """Raise one line for the first field out of its range."""
@@ -85,6 +88,8 @@ class DiagnoseConfig:
         check_at_least("--num-samples", self.num_samples, 20)
         if not 0 <= self.seed < 2**32:
             fail("--seed", "from 0 to 2^32 - 1", self.seed)
+        if self.widened and Path(self.widened).expanduser().exists():
+            fail("--widened", "to name a new folder", repr(self.widened))
 
     @property
     def evaluate(self) -> EvaluateConfig:

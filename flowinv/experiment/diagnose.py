@@ -21,6 +21,7 @@ from flowinv.data.scans import open_npz
 from flowinv.data.simulate import simulate
 from flowinv.diagnostics.calibration import calibration_curves
 from flowinv.diagnostics.check import HeldOut
+from flowinv.diagnostics.conformal import width_factor
 from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment import measure
 from flowinv.experiment.config import DiagnoseConfig, RunConfig
@@ -30,7 +31,9 @@ from flowinv.experiment.score import kept
 from flowinv.experiment.watch import Watch
 from flowinv.files import write_json
 from flowinv.identity import identity
+from flowinv.models.files import save
 from flowinv.models.posterior import Posterior
+from flowinv.models.widened import widened
 from flowinv.report.content import (
     Answer,
     Errors,
@@ -88,6 +91,10 @@ def diagnose_run(
         found = _held_out(folder, posterior, task, config, pairs, watch)
     elif not observed:
         fail("observation of a model of rounds", "in report.npz", "none", "Give --x.")
+    if config.widened:
+        if found is None:
+            fail("--widened", "with a network for all x", "one of rounds")
+        _save_widened(Path(config.widened).expanduser(), posterior, found)
     settings = config.evaluate
     watch.note("answers")
     draws = measure.sample(config_key, posterior, observed, settings)
@@ -105,7 +112,9 @@ def diagnose_run(
         facts={"simulations": f"{0 if found is None else len(found.theta):,}"},
     )
     if found is not None:
-        curves = calibration_curves(found.ranks, found.num_samples)
+        curves = calibration_curves(
+            found.ranks, found.num_samples, found.density_ranks()
+        )
         errors = Errors(found.theta, found.errors_in_sds())
         model = dataclasses.replace(model, errors=errors, calibration=curves)
     seconds = round(time.monotonic() - began, 1)
@@ -221,6 +230,13 @@ def _held_out(
             parts.append(kept(path, HeldOut, (mark, size), find))
             bar.to(start + size)
     return _joined(parts)
+
+
+def _save_widened(target: Path, posterior: Posterior, found: HeldOut) -> None:
+    """Save the model with widths calibrated on its held-out simulations."""
+    to_latent = posterior.estimator.prior.to_latent
+    theta, draws = (np.asarray(to_latent(a)) for a in (found.theta, found.draws))
+    save(target, widened(posterior, width_factor(theta, draws).factor))
 
 
 def _joined(parts: Sequence[HeldOut]) -> HeldOut:

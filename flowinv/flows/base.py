@@ -1,6 +1,7 @@
 """What every conditional flow shares: density, draws, distribution."""
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,6 +75,8 @@ class ConditionalFlow(nn.Module):
         lu_mixing: add a learned LU-factorised linear map to every layer.
         unroll: write the layers out instead of scanning them; same numbers.
         bound: |v| beyond which a latent counts as out of range (a spline's interval).
+        widths: factors on the widths of what a trained flow says, D of them, about
+            the middle of its head; () for 1. See `flowinv.models.widened`.
     """
 
     univariate: Univariate = Affine()
@@ -84,6 +87,7 @@ class ConditionalFlow(nn.Module):
     lu_mixing: bool = False
     unroll: bool = False
     bound: float = 5.0
+    widths: tuple[float, ...] = ()
 
     @abc.abstractmethod
     def layout(self, dim: int) -> Layout:
@@ -105,6 +109,8 @@ class ConditionalFlow(nn.Module):
         if self.head_hidden and min(self.head_hidden) < 1:
             fail("head_hidden", "to name layers of at least one unit", self.head_hidden)
         check_positive("bound", self.bound)
+        for factor in self.widths:
+            check_positive("widths", factor)
         activation(self.act)
         self.univariate.check()
 
@@ -120,8 +126,13 @@ class ConditionalFlow(nn.Module):
             jnp.zeros((0,), jnp.float32) if context is None else jnp.asarray(context)
         )
         self._check_sizes(context, dim)
+        if self.widths and len(self.widths) != dim:
+            fail("widths", f"to be {dim} factors", len(self.widths))
         head = AffineHead(dim, self.head_hidden, name="head")(context, placed)
         begins = jnp.concatenate([head.shift, head.log_scale], -1)
+        if self.widths:
+            wider = jnp.log(jnp.asarray(self.widths, head.log_scale.dtype))
+            head = dataclasses.replace(head, log_scale=head.log_scale + wider)
         return Inverse(self._normalising((context, begins), dim)), head
 
     def _normalising(self, contexts: Sequence[Array], dim: int) -> Bijector:

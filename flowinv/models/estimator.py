@@ -137,6 +137,10 @@ class Estimator:
         scaling = resolve_scaling(data.x, data.valid, self.input_scaling)
         return dataclasses.replace(self, input_scaling=scaling)
 
+    def with_flow(self, flow: ConditionalFlow) -> "Estimator":
+        """Return the estimator with another flow of the same numbers."""
+        return dataclasses.replace(self, flow=flow)
+
     def prior_of(self, frozen: Frozen) -> AnyPrior:
         """Return the prior whose latent the flow lives in: cut where rounds cut it."""
         return self.prior if frozen.box is None else CutPrior(self.prior, frozen.box)

@@ -1,8 +1,11 @@
 """A matplotlib figure as inline SVG that follows the page's light or dark colours."""
 
+import contextlib
 import html
 import io
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from flowinv.report.style import GRID, INK, MUTED, SERIES
@@ -10,7 +13,7 @@ from flowinv.report.style import GRID, INK, MUTED, SERIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["embed_figure"]
+__all__ = ["embed_figure", "figures_kept"]
 
 RASTER_DPI = 160
 """Resolution of the rasterised scatter inside an SVG."""
@@ -20,9 +23,22 @@ THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
 }
 """Colours that become CSS variables, so that one figure serves both grounds."""
 
+_kept: ContextVar["dict[str, Figure] | None"] = ContextVar("kept", default=None)
+
 _PATH = re.compile(r'\s(?:d|x|y)="[^"]*"')
 _LONG_DECIMAL = re.compile(r"(\.\d\d)\d+")
 """Coordinates in points are cut after 0.01, which takes a third off the page."""
+
+
+@contextlib.contextmanager
+def figures_kept() -> Iterator["dict[str, Figure]"]:
+    """Keep the figures that are embedded meanwhile, by name."""
+    figures: dict[str, Figure] = {}
+    token = _kept.set(figures)
+    try:
+        yield figures
+    finally:
+        _kept.reset(token)
 
 
 def embed_figure(figure: "Figure", name: str, alt: str) -> str:
@@ -38,6 +54,8 @@ def embed_figure(figure: "Figure", name: str, alt: str) -> str:
     """
     import matplotlib
 
+    if (kept := _kept.get()) is not None:
+        kept[name] = figure
     # Laid out here, or matplotlib would draw everything twice to find the layout.
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)

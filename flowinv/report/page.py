@@ -14,6 +14,7 @@ from flowinv.report.embed import embed_figure
 from flowinv.report.observation_sections import observation_sections, scores_section
 from flowinv.report.plots import (
     coverage_curves,
+    ecdf_differences,
     errors_in_sds,
     rank_histograms,
     training_curves,
@@ -242,6 +243,15 @@ def _calibration(content: ReportContent) -> str:
             "hump: too wide; a slope: biased."
         )
         parts.append(_figure(embed_figure(figure, f"ranks-{index}", alt), caption))
+        parts.append(_together(content, name))
+    figure = ecdf_differences(models, content.names)
+    caption = (
+        "How far the distribution of ranks is from a uniform one; 95 % of right curves "
+        "stay in the band from end to end. The dash-dotted line is of the density of "
+        "all parameters together."
+    )
+    alt = f"Distribution of ranks minus uniform of {', '.join(models)}"
+    parts.append(_figure(embed_figure(figure, "ecdf", alt), caption))
     figure = coverage_curves(models, content.names)
     caption = (
         "How much more (above 0) or less (below 0) often than promised central "
@@ -252,6 +262,29 @@ def _calibration(content: ReportContent) -> str:
     parts.append(_figure(embed_figure(figure, "coverage", alt), caption))
     names = ["chi2_p", "chi2_p_holm", "ks_p", "interval_coverage", "z_score"]
     return "".join(parts) + meanings(names)
+
+
+def _together(content: ReportContent, name: str) -> str:
+    """Return what is tested of all parameters together, and what would mend it."""
+    every = content.models[name].results.numbers
+    rows = []
+    if regions := every.get("regions"):
+        seen = f"the 90 % region holds {percent(regions['regions_90'])} of truths"
+        rows.append(["regions of highest density", seen, p_value(regions["regions_p"])])
+    if balls := every.get("tarp"):
+        kinds = {"tarp": "anywhere", "tarp_near": "where x points"}
+        for own, where in kinds.items():
+            seen = f"spread {balls[f'{own}_spread']:.2f} of right ones"
+            words = f"balls around random points {where} (TARP)"
+            rows.append([words, seen, p_value(balls[f"{own}_p"])])
+    if mended := every.get("recalibration"):
+        before, after = (percent(mended[f"region_{w}_90"]) for w in ("before", "after"))
+        mass = percent(mended["region_mass_for_90"])
+        seen = f"regions of mass {mass}: {before} before, {after} after"
+        rows.append(["for a 90 % guarantee take", seen, ""])
+    if not rows:
+        return ""
+    return table(["all parameters together", "seen", "p"], rows, "All parameters", 2)
 
 
 def _calibration_table(content: ReportContent, numbers: Numbers) -> str:

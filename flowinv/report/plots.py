@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "coverage_curves",
+    "ecdf_differences",
     "errors_in_sds",
     "rank_histograms",
     "training_curves",
@@ -193,4 +194,35 @@ def coverage_curves(models: Mapping[str, Curves], names: Sequence[str]) -> "Figu
         axis.set_xlabel("promised coverage (%)")
     axes[0].set_ylabel("observed minus promised (%)")
     axes[0].legend(ncols=2)
+    return figure
+
+
+@styled
+def ecdf_differences(models: Mapping[str, Curves], names: Sequence[str]) -> "Figure":
+    """Draw how much the distribution of ranks differs from a uniform one, per model.
+
+    The band holds 95 % of right curves as a whole. Above it on the left and below on
+    the right: too narrow; the other way round: too wide; on one side all along: biased.
+
+    Args:
+        models: model name to its curves.
+        names: parameter names, D of them.
+    """
+    figure, axes = panel_grid(len(models), 4.4, 3.2, most_columns=2)
+    for axis, (model, curves) in zip(axes, models.items(), strict=True):
+        low, high = curves.whole
+        axis.fill_between(curves.levels, low, high, color=MUTED, alpha=0.22, lw=0)
+        axis.axhline(0, color=INK, lw=0.8)
+        lines = [*names, "density"][: curves.difference.shape[1]]
+        for d, name in enumerate(lines):
+            style = ("-", "--", ":")[(d // len(SERIES)) % 3]
+            color, width = SERIES[d % len(SERIES)], 1.2
+            if d == len(names):
+                color, style, width = INK, "-.", 1.5
+            own = curves.difference[:, d]
+            axis.plot(curves.levels, own, color=color, ls=style, lw=width, label=name)
+        axis.set_title(model)
+        axis.set_xlabel("rank of the truth (share of draws)")
+    axes[0].set_ylabel("ranks below - uniform")
+    axes[0].legend(ncols=2, loc="lower center")
     return figure

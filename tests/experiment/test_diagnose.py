@@ -106,6 +106,28 @@ def test_pairs_stand_in_for_a_simulator(made, tmp_path, flowinv, refused):
     refused(flowinv("diagnose", model, *asked), "with arrays theta and x; got theta")
 
 
+def test_a_model_with_calibrated_widths_is_saved(made, tmp_path, flowinv, refused):
+    target = tmp_path / "wider"
+    assert flowinv("diagnose", made, *ASK, "--widened", target)[0] == 0
+    widths = load(target).estimator.flow.widths
+    # Right ones: 1 to 5 sds of 300 simulations.
+    np.testing.assert_allclose(widths, 1.0, atol=0.3)
+    refused(
+        flowinv("diagnose", made, *ASK, "--widened", target),
+        "--widened to name a new folder",
+    )
+
+
+def test_figures_of_the_page_are_files(made, tmp_path, flowinv, refused):
+    folder = tmp_path / "figures"
+    code, out, _ = flowinv("report", made, "--figures", folder, "--suffix", "pdf")
+    assert code == 0
+    names = {path.name for path in folder.iterdir()}
+    assert {"ecdf.pdf", "coverage.pdf", "ranks-0.pdf", "answer-scan.pdf"} <= names
+    assert out[-1] == f"figures: {len(names)} in {folder}"
+    refused(flowinv("report", made, "--suffix", "gif"), "--suffix to be one of")
+
+
 def test_another_task_is_refused(made, flowinv, refused):
     refused(
         flowinv("diagnose", made, *ASK, "--task", "gaussian_linear_uniform:dim=2"),

@@ -72,7 +72,7 @@ def test_page_needs_no_network(text):
 
 def test_every_figure_has_a_text_alternative(text):
     figures = [a for tag, a in Page(text).attributes if tag == "svg"]
-    assert len(figures) == text.count("<figure>") == 1 + 2 * 2 + 1 + 2 + 3 * 2
+    assert len(figures) == text.count("<figure>") == 1 + 2 * 2 + 2 + 2 + 3 * 2
     for attributes in figures:
         assert attributes["role"] == "img"
         assert len(attributes["aria-label"]) > 10

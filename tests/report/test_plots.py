@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from flowinv.diagnostics.calibration import calibration_curves
 from flowinv.report.plots import (
     coverage_curves,
+    ecdf_differences,
     errors_in_sds,
     rank_histograms,
     training_curves,
@@ -79,6 +80,22 @@ def test_coverage_curves_start_and_end_near_zero(content):
     )
     assert np.abs(right).max() < 5
     assert narrow.min() < -10
+
+
+def test_distributions_of_ranks_show_what_is_wrong(content):
+    models = {name: model.calibration for name, model in content.models.items()}
+    figure = ecdf_differences(models, content.names)
+    assert titles(figure) == list(models)
+    right, narrow = figure.axes
+    low, high = models["cINN"].whole
+    for line in right.lines[1:]:
+        own = line.get_ydata()
+        assert ((own > 1.5 * low) & (own < 1.5 * high)).all()
+    # Too narrow: more low ranks than promised, and more high ones.
+    for line in narrow.lines[1:]:
+        own = line.get_ydata()
+        assert own[: len(own) // 3].max() > 0.03
+        assert own[-len(own) // 3 :].min() < -0.03
 
 
 def test_coverage_curves_with_few_draws(tmp_path):
