@@ -23,6 +23,7 @@ from flowinv.report.rounds_section import rounds_section
 from flowinv.report.style import axis_label
 from flowinv.report.tables import meanings, number, p_value, percent, table
 from flowinv.report.theme import STYLESHEET
+from flowinv.report.zoom import ZOOM
 
 __all__ = ["render_report", "write_report"]
 
@@ -58,8 +59,8 @@ def render_report(content: ReportContent) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>\n{STYLESHEET}\n</style></head>\n"
-        f"<body><h1>{title}</h1><nav>{links}</nav>{_first(content)}{body}</body>"
-        "</html>\n"
+        f"<body><h1>{title}</h1><nav>{links}</nav>{_first(content)}{body}"
+        f"<script>{ZOOM}</script></body></html>\n"
     )
 
 
@@ -280,8 +281,8 @@ def _together(content: ReportContent, name: str) -> str:
     if mended := every.get("recalibration"):
         before, after = (percent(mended[f"region_{w}_90"]) for w in ("before", "after"))
         mass = percent(mended["region_mass_for_90"])
-        seen = f"regions of mass {mass}: {before} before, {after} after"
-        rows.append(["for a 90 % guarantee take", seen, ""])
+        seen = f"mass {mass} (on the other half: {before} before, {after} after)"
+        rows.append(["regions that hold 90 % for sure", seen, ""])
     if not rows:
         return ""
     return table(["all parameters together", "seen", "p"], rows, "All parameters", 2)
