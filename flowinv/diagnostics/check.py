@@ -62,6 +62,8 @@ class HeldOut:
         ranks: ranks of the truth among the draws, ties broken at random, `[S, D]`.
         mode: points of highest density, `[S, D]`, or None.
         x: the first of the simulations, 1,000 at most, `[m, *x_shape]`, or None.
+        log_p: log-likelihood of the draws, `[S, n]`, or None.
+        log_p_true: log-likelihood of the true parameters, `[S]`, or None.
     """
 
     theta: np.ndarray
@@ -71,6 +73,8 @@ class HeldOut:
     ranks: np.ndarray
     mode: np.ndarray | None = None
     x: np.ndarray | None = None
+    log_p: np.ndarray | None = None
+    log_p_true: np.ndarray | None = None
 
     @property
     def num_samples(self) -> int:

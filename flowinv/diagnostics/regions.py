@@ -24,6 +24,8 @@ from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers, said_of_a
 __all__ = ["REGIONS", "RegionCoverage", "quantity_ranks", "region_coverage"]
 
 P_LIMIT = 0.001
+LEAST_OFF = 0.05
+"""Mean share of draws by which the likelihood's ranks are off, to be worth a word."""
 LEVELS = (0.5, 0.68, 0.9, 0.95)
 
 
@@ -111,11 +113,29 @@ def _measure(inputs: Inputs) -> Numbers:
         "regions_error": found.error,
     }
     pairs = zip(found.levels, found.observed, strict=True)
-    return numbers | {f"regions_{100 * level:.0f}": float(own) for level, own in pairs}
+    numbers |= {f"regions_{100 * level:.0f}": float(own) for level, own in pairs}
+    held = inputs.held_out
+    if held.log_p is not None:
+        # Regions of the likelihood: a quantity like any other.
+        own = region_coverage(held.log_p_true, held.log_p)
+        numbers |= {"likelihood_p": own.p, "likelihood_error": own.error}
+    return numbers
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
     p, error = numbers["regions_p"], numbers["regions_error"]
+    known = numbers.get("likelihood_p", 1.0)
+    off = numbers.get("likelihood_error", 0.0)
+    if p >= P_LIMIT and known < P_LIMIT and abs(off) > LEAST_OFF:
+        words = (
+            "By the likelihood truths are "
+            + ("more" if off > 0 else "less")
+            + " likely than draws: the posterior "
+            + ("says less than x does" if off > 0 else "claims more than x says")
+            + f" (p = {known:.1g})."
+        )
+        status = "caution" if off > 0 else "not trusted"
+        return said_of_all(inputs, Finding(status, words))
     if p >= P_LIMIT:
         return said_of_all(inputs, None)
     share = f"the 90 % region holds the truth {100 * numbers['regions_90']:.1f} %"
@@ -127,7 +147,7 @@ def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
 REGIONS = Check(
     name="regions",
     asks="Do regions of highest density hold the truth as often as they promise?",
-    limit="KS p above 0.001",
+    limit="KS p above 0.001 by density; by likelihood also 5 % of the draws off",
     meaning="It sees correlations and shapes that intervals of one parameter do not.",
     needs=lambda inputs: (
         inputs.held_out is not None and bool(np.ptp(inputs.held_out.log_q) > 0)

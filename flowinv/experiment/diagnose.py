@@ -227,7 +227,7 @@ def _held_out(
                     if (pairs is None)
                     else Dataset(*(part[start : start + size] for part in pairs))
                 )
-                return measure.answered_rows(key, posterior, data, settings)
+                return measure.answered_rows(key, posterior, task, data, settings)
 
             path = folder / "diagnosis" / f"part_{number}.npz"
             path.parent.mkdir(exist_ok=True)

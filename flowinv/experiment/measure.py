@@ -164,11 +164,15 @@ def held_out(
     """New simulations of the task with draws, densities, ranks and modes."""
     own = jax.random.fold_in(key, _HELD)
     data = simulate(own, task.prior, task.simulator, config.num_heldout)
-    return answered_rows(key, posterior, data, config)
+    return answered_rows(key, posterior, task, data, config)
 
 
 def answered_rows(
-    key: Array, posterior: Posterior, data: Dataset, config: EvaluateConfig
+    key: Array,
+    posterior: Posterior,
+    task: Task,
+    data: Dataset,
+    config: EvaluateConfig,
 ) -> HeldOut:
     """Known pairs of parameters and x, with draws, densities, ranks and modes."""
     from flowinv.diagnostics.sbc import sbc_ranks
@@ -186,7 +190,24 @@ def answered_rows(
         mode = np.asarray(posterior.map(keys[_MAP], x))
     draws = np.asarray(draws)
     seen = x[:MOST_ROWS]
-    return HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode, seen)
+    found = HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode, seen)
+    likelihood = _likelihood(task)
+    if not config.thorough or likelihood is None:
+        return found
+    run = jax.jit(
+        lambda rows, x: jax.lax.map(
+            lambda one: jax.vmap(likelihood, (0, None))(*one), (rows, x)
+        )
+    )
+    log_p = np.asarray(run(both, jnp.asarray(x)))
+    return dataclasses.replace(found, log_p=log_p[:, 1:], log_p_true=log_p[:, 0])
+
+
+def _likelihood(task: Task) -> Any:
+    """The log-likelihood of a task whose simulator knows it, else None."""
+    if task.at is not None or getattr(task.simulator, "noise_free", False):
+        return None
+    return getattr(task.simulator, "log_prob", None)
 
 
 def sample(
@@ -258,10 +279,8 @@ def _weighing(
     own: Task, x: np.ndarray, asked: np.ndarray, given: Given
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Log-likelihood, log prior and log q of the draws, where the first is known."""
-    likelihood = getattr(own.simulator, "log_prob", None)
+    likelihood = _likelihood(own)
     if given.posterior is None or likelihood is None:
-        return None
-    if getattr(own.simulator, "noise_free", False):
         return None
     theta = jnp.asarray(given.draws, jnp.float32)
     log_p = jax.jit(lambda t: jax.lax.map(lambda one: likelihood(one, x), t))(theta)

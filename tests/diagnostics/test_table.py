@@ -185,3 +185,33 @@ def test_a_new_check_is_one_row():
     assert results.verdicts[0].status == "caution"
     assert results.verdicts[0].words.endswith("Not mine.")
     assert STATUSES.index("caution") < STATUSES.index("not trusted")
+
+
+@pytest.mark.parametrize(
+    ("sd", "status", "words"),
+    [
+        (0.287, "trusted", "Calibrated"),
+        (1.0, "caution", "says less than x does"),
+        (0.2, "not trusted", "Too narrow"),
+    ],
+)
+def test_the_likelihood_sees_an_answer_that_ignores_x(sd, status, words):
+    """theta ~ N(0, 1), x ~ N(theta, 0.3): posterior sd 0.287; the prior's is 1."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=(1_000, 1))
+    x = theta + 0.3 * rng.normal(size=theta.shape)
+    centre = 0.0 if sd == 1.0 else x / 1.09
+    draws = centre + sd * rng.normal(size=(1_000, 99))
+    both = np.concatenate([draws, theta], 1)
+    log_q, log_p = norm.logpdf(both, centre, sd), norm.logpdf(x, both, 0.3)
+    found = HeldOut(
+        *(theta, draws[..., None], log_q[:, :-1], log_q[:, -1]),
+        (draws < theta).sum(1)[:, None],
+        log_p=log_p[:, :-1],
+        log_p_true=log_p[:, -1],
+    )
+    verdict = judge(found)
+    assert verdict.status == status
+    assert words in verdict.words

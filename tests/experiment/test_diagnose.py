@@ -65,7 +65,7 @@ def test_what_is_there_is_not_done_again(made, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(made, folder)
     shutil.rmtree(folder / "diagnosis", ignore_errors=True)
-    posterior, config = load(folder / "model"), DiagnoseConfig(600, 20)
+    posterior, config = load(folder / "model"), DiagnoseConfig(600, 59)
     asked = []
 
     def stop():
@@ -81,7 +81,8 @@ def test_what_is_there_is_not_done_again(made, tmp_path, monkeypatch):
     assert (folder / "diagnosis" / "part_0.npz").stat().st_mtime_ns == before
     assert len(list((folder / "diagnosis").iterdir())) == 3
     # Other settings are other simulations.
-    diagnose_run(folder, "cinn", posterior, DiagnoseConfig(300, 21), Watch(True))
+    other = DiagnoseConfig(500, 59, seed=2)
+    diagnose_run(folder, "cinn", posterior, other, Watch(True))
     assert (folder / "diagnosis" / "part_0.npz").stat().st_mtime_ns != before
 
 
@@ -141,7 +142,7 @@ def test_a_model_of_rounds_is_asked_about_its_own_scan(tmp_path, flowinv):
     folder = tmp_path / "run"
     code, *_ = flowinv(
         *("run", f"--task={TASK}", f"--out={folder}", "--method=tsnpe"),
-        *("--num-rounds=2", "--num-simulations=300", "--num-layers=1", "--hidden=4"),
+        *("--num-rounds=1", "--num-simulations=300", "--num-layers=1", "--hidden=4"),
         *("--head-hidden=4", "--flow=cinn", "--observations=1", "--num-exact=100"),
         *("--classifiers=jax", "--max-epochs=2", "--quiet"),
     )

@@ -53,16 +53,16 @@ def test_what_is_no_scan_gives_finite_numbers():
     length = scan.x_shape[0]
     odd = [np.zeros(length), np.full(length, -50.0), np.full(length, 1e7)]
     odd.append(np.random.default_rng(0).normal(0, 1e4, length))
-    values = EdgeFit(scan, low, high)(np.float32(odd))
+    values = jax.jit(EdgeFit(scan, low, high))(np.float32(odd))
     assert np.isfinite(values).all()
 
 
 def test_any_batch_gives_the_same_numbers():
     scan, low, high = CASES["one falling axis"]
-    fit = EdgeFit(scan, low, high)
+    fit = jax.jit(EdgeFit(scan, low, high))
     theta = jnp.asarray([50.0, 5.0])
     keys = jax.random.split(jax.random.key(0), 6)
-    x = jax.vmap(scan.simulate, (0, None))(keys, theta)
+    x = jax.jit(jax.vmap(scan.simulate, (0, None)))(keys, theta)
     many = fit(x.reshape(2, 3, -1))
     assert many.shape == (2, 3, 5)
     np.testing.assert_allclose(many.reshape(6, 5)[4], fit(x[4]), rtol=1e-4, atol=1e-4)
