@@ -3,6 +3,7 @@
 import contextlib
 import html
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -13,7 +14,10 @@ from flowinv.report.style import GRID, INK, MUTED, SERIES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["embed_figure", "figures_kept"]
+__all__ = ["PAIR", "embed_figure", "figures_kept"]
+
+PAIR = "pair"
+"""Panels called pair-i-j share the parameters i (across) and j (along)."""
 
 RASTER_DPI = 160
 """Resolution of the rasterised scatter inside an SVG."""
@@ -78,10 +82,33 @@ def embed_figure(figure: "Figure", name: str, alt: str) -> str:
     for color, variable in THEMED.items():
         svg = svg.replace(color, variable)
     width, height = (72 * inches for inches in figure.get_size_inches())
+    panels = _panels(figure, width, height)
+    linked = f' data-panels="{html.escape(json.dumps(panels))}"' if panels else ""
     head = (
-        f'<svg role="img" aria-label="{html.escape(alt)}" '
+        f'<svg role="img" aria-label="{html.escape(alt)}"{linked} '
         f'style="width:100%;max-width:{width * 4 / 3:.0f}px;height:auto" '
         f'viewBox="0 0 {width:g} {height:g}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return head + svg[svg.index(">") + 1 :].strip()
+
+
+def _panels(figure: "Figure", width: float, height: float) -> list[list[float]]:
+    """Panels of a pair plot: i, j, left, top, width, height, and limits of x and y.
+
+    Places are in points of the picture; a marginal, i = j, has no second parameter.
+    """
+    found = []
+    for axis in figure.axes:
+        kind, *numbers = (axis.get_gid() or "").split("-")
+        if kind != PAIR:
+            continue
+        box = axis.get_position()
+        place = [
+            *(box.x0 * width, (1 - box.y1) * height),
+            *(box.width * width, box.height * height),
+        ]
+        limits = [*axis.get_xlim(), *axis.get_ylim()]
+        own = [float(f"{number:.6g}") for number in (*place, *limits)]
+        found.append([*map(int, numbers), *own])
+    return found

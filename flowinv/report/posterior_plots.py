@@ -7,6 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_last_axis, check_shape
+from flowinv.report.embed import PAIR
 from flowinv.report.style import (
     INK,
     MUTED,
@@ -71,6 +72,7 @@ def pair_plot(
                 axis.set_axis_off()
                 continue
             axis.set_xlim(limits[j])
+            axis.set_gid(f"{PAIR}-{i}-{j}")
             _panel(axis, layers, i, j, limits, truth)
             _ticks(axis, i, j, dim, labels)
     _legend(figure, axes[0, dim - 1] if dim > 1 else axes[0, 0], layers, truth)

@@ -1,8 +1,8 @@
 """The page's only script: figures that can be looked at closely.
 
 Double click, or + and - on a focused figure, zooms; dragging or the arrow keys move a
-zoomed one; Escape shows it whole again. It changes the viewBox of SVGs and nothing
-else: without scripts, and in print, figures are whole.
+zoomed one; Escape shows it whole again. In a pair plot the pointer's parameters are
+marked in every panel that has them. Without scripts, and in print, figures are whole.
 """
 
 __all__ = ["ZOOM"]
@@ -32,6 +32,36 @@ for (const svg of document.querySelectorAll("figure > svg")) {
     return [(event.clientX - area.left) / area.width,
       (event.clientY - area.top) / area.height];
   };
+  const panels = JSON.parse(svg.dataset.panels || "[]");
+  const mark = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  if (panels.length) {
+    mark.setAttribute("style", "stroke: var(--ink); stroke-width: 0.6; fill: none; " +
+      "stroke-dasharray: 3 2; pointer-events: none");
+    svg.append(mark);
+  }
+  const link = (event) => {
+    const [u, v] = place(event), x = box[0] + u * box[2], y = box[1] + v * box[3];
+    const own = panels.find(([, , left, top, width, height]) => x >= left &&
+      x <= left + width && y >= top && y <= top + height);
+    let path = "";
+    if (own) {
+      const [i, j, left, top, width, height, x0, x1, y0, y1] = own, known = {};
+      known[j] = x0 + (x - left) / width * (x1 - x0);
+      if (i !== j) known[i] = y1 - (y - top) / height * (y1 - y0);
+      for (const [i, j, left, top, width, height, x0, x1, y0, y1] of panels) {
+        const across = (known[j] - x0) / (x1 - x0), up = (known[i] - y0) / (y1 - y0);
+        if (across >= 0 && across <= 1)
+          path += `M${left + across * width} ${top}v${height}`;
+        if (i !== j && up >= 0 && up <= 1)
+          path += `M${left} ${top + (1 - up) * height}h${width}`;
+      }
+    }
+    mark.setAttribute("d", path);
+  };
+  if (panels.length) {
+    svg.addEventListener("pointermove", link);
+    svg.addEventListener("pointerleave", () => mark.setAttribute("d", ""));
+  }
   svg.setAttribute("tabindex", "0");
   svg.addEventListener("dblclick", (event) => {
     event.preventDefault();

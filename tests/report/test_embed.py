@@ -1,8 +1,13 @@
+import html
+import json
 import re
 
+import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from flowinv.report.embed import embed_figure
+from flowinv.report.posterior_plots import pair_plot
 
 
 def drawing(title="a < b"):
@@ -42,3 +47,24 @@ def test_coordinates_are_short_and_scatter_is_a_picture():
     assert "data:image/png;base64," in svg
     assert svg.startswith("<svg role=")
     assert svg.endswith("</svg>")
+
+
+def test_panels_of_a_pair_plot_know_their_parameters():
+    """Their places in points of the picture, and the limits of what they show."""
+    rng = np.random.default_rng(0)
+    figure = pair_plot({"a": rng.normal(size=(300, 3))}, ("x", "y", "z"), ("", "", ""))
+    svg = embed_figure(figure, "pairs", "all pairs")
+    panels = json.loads(html.unescape(re.search('data-panels="([^"]*)"', svg)[1]))
+    assert [p[:2] for p in panels] == [[i, j] for i in range(3) for j in range(i + 1)]
+    width, height = map(float, re.search('viewBox="0 0 (.*?) (.*?)"', svg).groups())
+    for (i, j, left, top, across, down, *limits), axis in zip(
+        panels, (a for a in figure.axes if a.get_gid()), strict=True
+    ):
+        assert 0 < left < left + across < width
+        assert 0 < top < top + down < height
+        assert limits == pytest.approx([*axis.get_xlim(), *axis.get_ylim()], rel=1e-5)
+        # A row's panels stand side by side, a column's below each other.
+        assert top == pytest.approx(next(p[3] for p in panels if p[0] == i), abs=1)
+        assert left == pytest.approx(next(p[2] for p in panels if p[1] == j), abs=1)
+    plain = embed_figure(Figure(), "plain", "nothing")
+    assert "data-panels" not in plain
