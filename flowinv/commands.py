@@ -193,11 +193,14 @@ def infer(
     labels, scans = _scans(task, posterior, x, reading)
     prior, derived = posterior.estimator.prior, () if task is None else task.derived
     answers = _answers(draws, task, posterior, labels, scans)
+    off = _together(draws, task, scans, answers)
     from flowinv.report.answer_text import answer_table
 
     for answer in answers:
         for words in answer.misfit.values():
             print(f"flowinv: {answer.label}: {words}", file=sys.stderr)
+    if off:
+        print(f"flowinv: all {len(answers)} scans: {off}", file=sys.stderr)
     for number, answer in enumerate(answers):
         if len(answers) > 1:
             print(f"{chr(10) * (number > 0)}{answer.label}")
@@ -208,7 +211,23 @@ def infer(
     if (target := draws.target("--json", draws.json, (".json",))) is not None:
         write_json(target, as_data(prior, answers, derived))
         print(f"table: {target}")
-    return 3 if strict and any(answer.misfit for answer in answers) else 0
+    bad = bool(off) or any(answer.misfit for answer in answers)
+    return 3 if strict and bad else 0
+
+
+def _together(
+    draws: Draws, task: Any, scans: np.ndarray, answers: Sequence[Answer]
+) -> str:
+    """What is off with many scans together; "" for nothing."""
+    if task is None:
+        return ""
+    import jax
+
+    from flowinv.experiment.guards import guard_together
+
+    every = np.stack([answer.draws for answer in answers])
+    found = guard_together(jax.random.key(draws.seed), task, scans, every)
+    return "" if found is None else found.words
 
 
 def _scans(

@@ -12,15 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from flowinv.data.entrance import is_host
 from flowinv.data.simulate import simulate
+from flowinv.diagnostics.features import Features
 from flowinv.diagnostics.fits import MOST_ERRORS, fit_distance
 from flowinv.diagnostics.likeness import MOST_ROWS, Crowd, crowd
+from flowinv.diagnostics.mmd import mmd_test
 from flowinv.diagnostics.predictive import predictive_check
 from flowinv.experiment.measure import predictive
 from flowinv.models.posterior import Posterior
 from flowinv.tasks.task import ClassicalFit, Task
 
-__all__ = ["GUARDS", "Misfit", "guard"]
+__all__ = ["GUARDS", "LEAST_SCANS", "Misfit", "guard", "guard_together"]
 
 # Of the prediction less: an answer that is a little off is no misfit of the scan.
 P_LIMIT, P_PREDICTION = 0.01, 0.006
@@ -28,7 +31,9 @@ P_LIMIT, P_PREDICTION = 0.01, 0.006
 # hundred, all parameters and both edges together.
 PRESSED, LEAST_TAIL = 0.5, 0.01
 GUARDS = ("inputs", "summaries", "prediction", "edges", "fit")
-_SIMULATE, _PREDICT = range(2)
+_SIMULATE, _PREDICT, _REPEAT = range(3)
+# Scans that are looked at together, and random divisions of them.
+LEAST_SCANS, NUM_PERMUTATIONS = 20, 500
 
 
 class Misfit(NamedTuple):
@@ -81,6 +86,50 @@ def guard(
             misfits += _other_fit(task, theta, fit)
         found.append(misfits)
     return found
+
+
+def guard_together(
+    key: Array, task: Task, scans: np.ndarray, draws: np.ndarray
+) -> Misfit | None:
+    """Ask whether many scans together look like what their answers predict.
+
+    A fault too small to see in one scan shows in many. For each scan one x is simulated
+    from one posterior draw; the maximum mean discrepancy of the two sets, by their
+    summaries, is ranked among random divisions of both (Schmitt et al. 2021,
+    arXiv:2112.08866, by the prior; the answers' own predictions need no scans that are
+    drawn from it). Answers follow their scans, so that a right set is called off less
+    often than once in a hundred times.
+
+    Args:
+        key: typed key of the simulations.
+        task: whose simulator the network has learned.
+        scans: raw x, `[S, *x_shape]`.
+        draws: of their posteriors, `[S, n, D]`.
+
+    Returns:
+        None for right ones, for fewer than 20, and for scans at any positions.
+    """
+    if len(scans) < LEAST_SCANS or task.at is not None or is_host(task.simulator):
+        return None
+    key = jax.random.fold_in(key, _REPEAT)
+    keys = jax.random.split(key, len(scans))
+    theta = jnp.asarray(draws[:, 0], jnp.float32)
+    repeated = np.asarray(jax.jit(jax.vmap(task.simulator.simulate))(keys, theta))
+    summary = task.summaries.get(task.summary)
+    if summary is not None:
+        both = np.concatenate([scans, repeated]).astype(np.float32)
+        seen = np.asarray(jax.jit(summary)(jnp.asarray(both)))
+    else:
+        features = Features.of(repeated)
+        seen = features(np.concatenate([scans, repeated]))
+    found = mmd_test(seen[len(scans) :], seen[: len(scans)], NUM_PERMUTATIONS)
+    if found.p >= P_LIMIT:
+        return None
+    words = (
+        f"together they are not what their answers predict (MMD p {found.p:.3f}): "
+        "compare background, exposure and shape with the model's"
+    )
+    return Misfit("together", words)
 
 
 class _Known(NamedTuple):

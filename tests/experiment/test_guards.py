@@ -7,7 +7,7 @@ import pytest
 
 from flowinv.data.simulate import simulate
 from flowinv.experiment.build import build_estimator
-from flowinv.experiment.guards import GUARDS, guard
+from flowinv.experiment.guards import GUARDS, guard, guard_together
 from flowinv.models.posterior import Posterior
 from flowinv.models.registry import NetworkConfig
 from flowinv.tasks.registry import task as get_task
@@ -113,6 +113,23 @@ def test_what_is_wrong_is_caught(asked, fault):
 def test_a_right_scan_of_each_task_passes(asked):
     _, task, ask = asked
     assert ask(curve(task)[None]) == [[]]
+
+
+def test_what_one_scan_does_not_show_many_do(asked):
+    """30 right scans pass; 10 % of light too much in each is found in all together."""
+    _, task, _ = asked
+    keys = jax.random.split(jax.random.key(3), 30)
+    theta = np.tile(np.float32([45.0, 55.0, 5.0, 7.0]), (30, 1))
+    draw = jax.jit(jax.vmap(task.simulator.simulate))
+    scans = np.asarray(draw(keys, theta))
+    # The answers: exact places, with the scatter of a posterior.
+    noise = np.random.default_rng(0).normal(size=(30, 5, 4)) * 0.03
+    draws = theta[:, None] + np.float32(noise)
+    assert guard_together(jax.random.key(0), task, scans, draws) is None
+    found = guard_together(jax.random.key(0), task, 1.1 * scans, draws)
+    assert found.guard == "together"
+    assert "30" not in found.words
+    assert guard_together(jax.random.key(0), task, 1.1 * scans[:19], draws[:19]) is None
 
 
 def main():

@@ -92,6 +92,15 @@ def test_its_model_answers_files_of_the_same_places(finished, flowinv, tmp_path)
     assert any("its summaries are" in line for line in err)
 
 
+def test_many_scans_are_looked_at_together(finished, flowinv, tmp_path):
+    """One scan twenty times over has no scatter: no such set was predicted."""
+    scan = write(tmp_path / "next.txt")
+    code, out, err = flowinv("infer", finished, "--strict", "--x", *[scan] * 20)
+    assert code == 3
+    assert [line for line in err if line.startswith("flowinv: all 20 scans: together")]
+    assert sum(line.startswith("mean ") for line in out) == 20
+
+
 def test_other_places_are_refused_with_the_command(
     finished, flowinv, refused, tmp_path
 ):
