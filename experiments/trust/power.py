@@ -18,7 +18,7 @@ from scipy import stats
 
 from flowinv.diagnostics.averaged import data_averaged
 from flowinv.diagnostics.coverage import interval_coverage
-from flowinv.diagnostics.lc2st import lc2st
+from flowinv.diagnostics.lc2st import Places, lc2st
 from flowinv.diagnostics.regions import quantity_ranks, region_coverage
 from flowinv.diagnostics.sbc import sbc
 from flowinv.diagnostics.tarp import references_near, tarp
@@ -159,7 +159,7 @@ def _averaged(key: jax.Array, a: Asked) -> float:
 
 def _local(key: jax.Array, a: Asked) -> float:
     """At the first simulation, by 100 classifiers with random labels."""
-    found = lc2st(key, a.theta, a.x, a.draws[:, 0], a.x[:1], a.draws[:1])
+    found = lc2st(key, a.theta, a.x, a.draws[:, 0], Places(a.x[:1], a.draws[:1]))
     return float(found.p[0])
 
 

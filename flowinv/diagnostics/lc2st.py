@@ -33,7 +33,7 @@ from flowinv.diagnostics.check import (
 from flowinv.diagnostics.classifier import Split, log_odds, train_classifiers
 from flowinv.diagnostics.features import Features
 
-__all__ = ["LC2ST", "LOCAL", "lc2st", "lc2st_statistic"]
+__all__ = ["LC2ST", "LOCAL", "Places", "lc2st", "lc2st_statistic"]
 
 LEAST_ROWS = 100
 P_LIMIT = 0.01
@@ -55,6 +55,18 @@ class LC2ST(NamedTuple):
     null: np.ndarray
 
 
+class Places(NamedTuple):
+    """Where a posterior is tested.
+
+    Attributes:
+        x: the observations, or summaries of them, `[K, F]`.
+        samples: posterior draws of each, `[K, n, D]`.
+    """
+
+    x: ArrayLike
+    samples: ArrayLike
+
+
 def lc2st_statistic(probabilities: ArrayLike) -> np.ndarray:
     """Mean of (p - 1/2)^2 over the last axis."""
     return ((np.asarray(probabilities, np.float64) - 0.5) ** 2).mean(-1)
@@ -65,8 +77,7 @@ def lc2st(
     theta: ArrayLike,
     x: ArrayLike,
     samples: ArrayLike,
-    x_obs: ArrayLike,
-    samples_obs: ArrayLike,
+    places: Places,
     num_null: int = 100,
 ) -> LC2ST:
     """Test a posterior at single observations.
@@ -76,8 +87,7 @@ def lc2st(
         theta: true parameters of simulations, `[S, D]`.
         x: what was simulated, or summaries of it, `[S, F]`.
         samples: one posterior draw for each of them, `[S, D]`.
-        x_obs: the observations, as x is, `[K, F]`.
-        samples_obs: posterior draws of each, `[K, n, D]`.
+        places: the observations, and draws of their posteriors.
         num_null: classifiers with random labels.
 
     Raises:
@@ -85,17 +95,17 @@ def lc2st(
             simulations.
     """
     theta, x = matrix("theta", theta), matrix("x", x)
-    samples, x_obs = matrix("samples", samples), matrix("x_obs", x_obs)
+    samples, x_obs = matrix("samples", samples), matrix("x of places", places.x)
     check_shape("samples", samples.shape, theta.shape)
     check_at_least("number of simulations", len(theta), LEAST_ROWS)
     check_at_least("num_null", num_null, 1)
     if len(x) != len(theta):
         fail("x", f"with {len(theta)} rows", len(x))
-    check_last_axis("x_obs", x_obs.shape, x.shape[1])
-    draws = np.asarray(samples_obs, np.float64)
+    check_last_axis("x of places", x_obs.shape, x.shape[1])
+    draws = np.asarray(places.samples, np.float64)
     if draws.ndim != 3 or len(draws) != len(x_obs) or draws.shape[2] != theta.shape[1]:
         expected = f"with shape ({len(x_obs)}, n, {theta.shape[1]})"
-        fail("samples_obs", expected, draws.shape)
+        fail("samples of places", expected, draws.shape)
     pairs = np.concatenate([np.c_[samples, x], np.c_[theta, x]])
     shift, scale = pairs.mean(0), pairs.std(0)
     scale = np.where(scale > 0, scale, 1.0)
@@ -140,8 +150,10 @@ def _measure(inputs: Inputs) -> Numbers:
         found.theta[:rows],
         features(found.x),
         found.draws[:rows, 0],
-        features(np.stack([a.x for a in answered])),
-        np.stack([a.draws[:least] for a in answered]),
+        Places(
+            features(np.stack([a.x for a in answered])),
+            np.stack([a.draws[:least] for a in answered]),
+        ),
     )
     numbers: dict[str, float | np.ndarray] = {}
     for index, own in enumerate(answered):

@@ -27,6 +27,7 @@ from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment import measure
 from flowinv.experiment.config import DiagnoseConfig, RunConfig
 from flowinv.experiment.experiment import check_task
+from flowinv.experiment.observed import observations, user_scans
 from flowinv.experiment.problem import task_of
 from flowinv.experiment.score import kept
 from flowinv.experiment.watch import Watch
@@ -77,18 +78,16 @@ def diagnose_run(
             that does not fit.
         Interrupted: if `watch` said so; called again it goes on.
     """
-    began, config_key = time.monotonic(), jax.random.key(config.seed)
-    task = _task(folder, config)
+    began = time.monotonic()
     pairs = _pairs(config.data, posterior) if config.data else None
+    task = _task(folder, config)
     if task is None and pairs is None:
         remedy = "Name the task, --task file.py:name, or pairs, --data pairs.npz."
         fail(f"simulator of {folder}", "in its config", "none", remedy)
     if task is None:
         task = Task(posterior.estimator.prior, _Unknown(posterior.x_shape))
-    amortised = _is_amortised(folder)
-    observed = _observed(folder, name, task, config, reading)
-    found = None
-    if amortised:
+    observed, found = _observed(folder, name, task, config, reading), None
+    if _is_amortised(folder):
         found = _held_out(folder, posterior, task, config, pairs, watch)
     elif not observed:
         fail("observation of a model of rounds", "in report.npz", "none", "Give --x.")
@@ -96,28 +95,7 @@ def diagnose_run(
         if found is None:
             fail("--widened", "with a network for all x", "one of rounds")
         _save_widened(Path(config.widened).expanduser(), posterior, found)
-    settings = config.evaluate
-    watch.note("answers")
-    draws = measure.sample(config_key, posterior, observed, settings)
-    answered = []
-    with watch.bar("observations", len(observed)) as bar:
-        for index, (own, theta) in enumerate(zip(observed, draws, strict=True)):
-            bar.step(own.label)
-            given = measure.Given(theta, posterior)
-            answered.append(measure.summed_up(config_key, task, index, own, given))
-    watch.note("checks")
-    results = measure.checked(task, settings, found, answered)
-    model = ModelResult(
-        answers={one.label: Answer(one.draws, one.predictive) for one in answered},
-        results=results,
-        facts={"simulations": f"{0 if found is None else len(found.theta):,}"},
-    )
-    if found is not None:
-        curves = calibration_curves(
-            found.ranks, found.num_samples, found.density_ranks()
-        )
-        errors = Errors(found.theta, found.errors_in_sds())
-        model = dataclasses.replace(model, errors=errors, calibration=curves)
+    model = _checked(posterior, task, config, (observed, found), watch)
     seconds = round(time.monotonic() - began, 1)
     content = ReportContent(
         title=f"Diagnosis of {folder.name}",
@@ -132,10 +110,40 @@ def diagnose_run(
     from flowinv.report.page import write_report
 
     write_report(content, folder / "diagnosis.html")
-    flat = {"model": name, "seconds": seconds, **results.flat()}
-    flat |= {f"why/{v.parameter}": v.words for v in results.verdicts}
+    flat = {"model": name, "seconds": seconds, **model.results.flat()}
+    flat |= {f"why/{v.parameter}": v.words for v in model.results.verdicts}
     write_json(folder / "diagnosis.json", flat)
     return content
+
+
+def _checked(
+    posterior: Posterior,
+    task: Task,
+    config: DiagnoseConfig,
+    seen: tuple[tuple[Observation, ...], HeldOut | None],
+    watch: Watch,
+) -> ModelResult:
+    """Answer the observations, and ask every check about them and what was held out."""
+    (observed, found), settings = seen, config.evaluate
+    key, answered = jax.random.key(config.seed), []
+    watch.note("answers")
+    draws = measure.sample(key, posterior, observed, settings)
+    with watch.bar("observations", len(observed)) as bar:
+        for index, (own, theta) in enumerate(zip(observed, draws, strict=True)):
+            bar.step(own.label)
+            given = measure.Given(theta, posterior)
+            answered.append(measure.summed_up(key, task, index, own, given))
+    watch.note("checks")
+    model = ModelResult(
+        answers={one.label: Answer(one.draws, one.predictive) for one in answered},
+        results=measure.checked(task, settings, found, answered),
+        facts={"simulations": f"{0 if found is None else len(found.theta):,}"},
+    )
+    if found is None:
+        return model
+    curves = calibration_curves(found.ranks, found.num_samples, found.density_ranks())
+    errors = Errors(found.theta, found.errors_in_sds())
+    return dataclasses.replace(model, errors=errors, calibration=curves)
 
 
 class _Unknown:
@@ -188,7 +196,7 @@ def _observed(
 ) -> tuple[Observation, ...]:
     """Scans of the files that are named, or what the run has answered."""
     if config.x:
-        every = (measure.user_scans(task, path, reading) for path in config.x)
+        every = (user_scans(task, path, reading) for path in config.x)
         return tuple(own for scans in every for own in scans)
     if isinstance(task.simulator, _Unknown) or not (folder / "report.npz").is_file():
         return ()
@@ -196,7 +204,7 @@ def _observed(
         with contextlib.suppress(InputError):  # of another version
             return load_content(folder / "report.npz").observations
         asked = RunConfig.read(folder / "config.json").evaluate
-        return measure.observations(jax.random.key(config.seed), task, asked)
+        return observations(jax.random.key(config.seed), task, asked)
     observed = load_content(folder / "report.npz").observations
     from flowinv.experiment.rounds import model_folder
 

@@ -17,6 +17,7 @@ from flowinv.checks import fail
 from flowinv.compiling import set_memory_limit
 from flowinv.data.entrance import admit_simulator, is_host
 from flowinv.experiment import measure
+from flowinv.experiment import observed as problems
 from flowinv.experiment.advice import next_steps
 from flowinv.experiment.amortised import infer_amortised
 from flowinv.experiment.build import build_estimator
@@ -99,10 +100,10 @@ def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:
         admit_estimator(build_estimator(task, name, config.network), shape)
     if not config.method.amortised:
         config.method.check_prior(task.prior)
-    measure.check_observations(task, config.evaluate)
+    problems.check_observations(task, config.evaluate)
     if not config.scan:
         return ()
-    return measure.user_scans(task, config.scan, config.reading)
+    return problems.user_scans(task, config.scan, config.reading)
 
 
 def _finished(

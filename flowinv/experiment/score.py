@@ -12,6 +12,7 @@ import flowinv
 from flowinv.checks import InputError
 from flowinv.diagnostics.check import HeldOut, Results
 from flowinv.experiment import measure
+from flowinv.experiment import observed as problems
 from flowinv.experiment.experiment import Experiment
 from flowinv.files import read_arrays, write_arrays
 from flowinv.identity import identity
@@ -28,7 +29,7 @@ def observe(run: Experiment) -> tuple[Observation, ...]:
 
     def found() -> _Observed:
         key, task = run.key("observe"), run.task
-        return _Observed(measure.observations(key, task, run.config.evaluate))
+        return _Observed(problems.observations(key, task, run.config.evaluate))
 
     if run.config.evaluate.references:
         return found().observations  # files, which may be others the next time

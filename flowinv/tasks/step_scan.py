@@ -23,7 +23,8 @@ from flowinv.tasks.beam_profile import (
     derived,
     window_prior,
 )
-from flowinv.tasks.instrument import Instrument, as_rows, as_x, with_ranges
+from flowinv.tasks.instrument import Instrument, with_ranges
+from flowinv.tasks.matching import as_rows, as_x
 from flowinv.tasks.options import (
     boolean,
     choice,

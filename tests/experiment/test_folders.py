@@ -128,7 +128,7 @@ def test_a_task_that_has_changed_is_not_resumed(tmp_path, monkeypatch):
     # Comments change nothing; what was measured is not measured again.
     file.write_text("# the same\n" + TASK.format(noise=0.1, edge=1))
     monkeypatch.setattr("flowinv.experiment.amortised.score", None)
-    monkeypatch.setattr("flowinv.experiment.measure.observations", None)
+    monkeypatch.setattr("flowinv.experiment.observed.observations", None)
     again = run(config, resume=True)
     assert {**first, "seconds": 0} == {**again, "seconds": 0}
     with Lock(tmp_path / "run"), pytest.raises(InputError, match="in nobody's use"):

@@ -10,7 +10,7 @@ import pytest
 import flowinv as fi
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.experiment.experiment import Experiment
-from flowinv.experiment.measure import observations
+from flowinv.experiment.observed import observations
 from flowinv.experiment.watch import Watch
 from flowinv.methods import NPE
 from flowinv.models.registry import NetworkConfig

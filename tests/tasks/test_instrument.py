@@ -11,12 +11,11 @@ from flowinv.data.scan import Scan
 from flowinv.files import to_plain
 from flowinv.simulators.knife_edge import EdgeAxis, StepScan
 from flowinv.tasks.instrument import (
-    as_rows,
-    as_x,
     instrument_of,
     read_instrument,
     with_ranges,
 )
+from flowinv.tasks.matching import as_rows, as_x
 from flowinv.tasks.step_scan import instrument_task, with_options
 
 PLACES = np.sort(np.r_[np.linspace(-2, -0.5, 21), np.linspace(-0.4, 3, 60)])

@@ -6,7 +6,7 @@ import pytest
 
 from flowinv.data.simulate import simulate
 from flowinv.experiment.build import build_estimator
-from flowinv.experiment.measure import user_scans
+from flowinv.experiment.observed import user_scans
 from flowinv.models.registry import NetworkConfig
 from flowinv.tasks.registry import TASKS, task
 from flowinv.training.config import TrainConfig
