@@ -62,7 +62,7 @@ class HeldOut:
         ranks: ranks of the truth among the draws, ties broken at random, `[S, D]`.
         mode: points of highest density, `[S, D]`, or None.
         x: the first of the simulations, 1,000 at most, `[m, *x_shape]`, or None.
-        log_p: log-likelihood of the draws, `[S, n]`, or None.
+        log_p: log-likelihood of some of the draws, `[S, m]`, or None.
         log_p_true: log-likelihood of the true parameters, `[S]`, or None.
     """
 
