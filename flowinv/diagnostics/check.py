@@ -64,6 +64,7 @@ class HeldOut:
         x: the first of the simulations, 1,000 at most, `[m, *x_shape]`, or None.
         log_p: log-likelihood of some of the draws, `[S, m]`, or None.
         log_p_true: log-likelihood of the true parameters, `[S]`, or None.
+        context: what the network is told of each of these x, `[m, C]`, or None.
     """
 
     theta: np.ndarray
@@ -75,6 +76,7 @@ class HeldOut:
     x: np.ndarray | None = None
     log_p: np.ndarray | None = None
     log_p_true: np.ndarray | None = None
+    context: np.ndarray | None = None
 
     @property
     def num_samples(self) -> int:
@@ -131,6 +133,11 @@ class Answered:
         weighing: log-likelihood, log prior and log q of the draws, `[n]` each; or None
             where the likelihood is not known or was not asked for.
         members: draws of each network of an ensemble, `[M, n, D]`, or None.
+        context: what the network is told of x, `[C]`, and of the simulations in `seen`,
+            `[m, C]` or None; or None.
+        panels: names and lengths of the parts of a flat x; none for one part.
+        statistics: functions of a flat x by name, `[m, L]` to `[m]`, before those that
+            every x has.
     """
 
     label: str
@@ -144,6 +151,11 @@ class Answered:
     fit: tuple[np.ndarray, np.ndarray] | None = None
     weighing: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     members: np.ndarray | None = None
+    context: tuple[np.ndarray, np.ndarray | None] | None = None
+    panels: tuple[tuple[str, int], ...] = ()
+    statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +214,25 @@ class Below(NamedTuple):
 def below(numbers: Numbers, inputs: Inputs, what: str, limit: float) -> list[Below]:
     """Answers whose number `what` is below `limit`, with all their numbers."""
     every = ((a.label, of_label(numbers, a.label)) for a in inputs.answered)
-    return [Below(label, own) for label, own in every if own and own[what] < limit]
+    return [Below(label, own) for label, own in every if own.get(what, limit) < limit]
+
+
+def beyond(
+    numbers: Numbers, inputs: Inputs, what: str, limit: float, digits: int = 1
+) -> list[str]:
+    """Answers whose `what` is above `limit`, in words: one text for each parameter.
+
+    A parameter without one has "".
+    """
+    every = [(a.label, of_label(numbers, a.label).get(what)) for a in inputs.answered]
+    return [
+        ", ".join(
+            f"{label} ({own[d]:.{digits}f})"
+            for label, own in every
+            if own is not None and own[d] > limit
+        )
+        for d in range(len(inputs.names))
+    ]
 
 
 def finite_rows(simulated: np.ndarray, least: int) -> np.ndarray | None:

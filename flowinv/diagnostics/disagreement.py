@@ -19,8 +19,8 @@ from flowinv.diagnostics.check import (
     Finding,
     Inputs,
     Numbers,
+    beyond,
     of_answers,
-    of_label,
 )
 
 __all__ = ["MEMBERS", "Disagreement", "disagreement"]
@@ -73,17 +73,9 @@ def _measure(inputs: Inputs) -> Numbers:
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    every = [(a.label, of_label(numbers, a.label)) for a in inputs.answered]
-    findings: list[Finding | None] = []
-    for d in range(len(inputs.names)):
-        far = [
-            f"{label} ({own['members_shift'][d]:.1f} sd)"
-            for label, own in every
-            if own and own["members_shift"][d] > MOST_SHIFT
-        ]
-        words = f"The networks of the ensemble differ in {', '.join(far)}."
-        findings.append(Finding("caution", words) if far else None)
-    return findings
+    words = "The networks of the ensemble differ, in sds, in"
+    far = beyond(numbers, inputs, "members_shift", MOST_SHIFT)
+    return [Finding("caution", f"{words} {own}.") if own else None for own in far]
 
 
 MEMBERS = Check(

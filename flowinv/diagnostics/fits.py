@@ -16,8 +16,8 @@ from flowinv.diagnostics.check import (
     Finding,
     Inputs,
     Numbers,
+    beyond,
     of_answers,
-    of_label,
 )
 
 __all__ = ["FITS", "MOST_ERRORS", "FitDistance", "fit_distance"]
@@ -64,20 +64,12 @@ def _measure(inputs: Inputs) -> Numbers:
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    every = [(a.label, of_label(numbers, a.label)) for a in inputs.answered]
-    findings: list[Finding | None] = []
-    for d in range(len(inputs.names)):
-        far = [
-            f"{label} ({own['fit_errors'][d]:.0f})"
-            for label, own in every
-            if own and own["fit_errors"][d] > MOST_ERRORS
-        ]
-        words = (
-            f"The classical fit disagrees in {', '.join(far)}, in joint errors: one of "
-            "them does not describe the scan."
-        )
-        findings.append(Finding("caution", words) if far else None)
-    return findings
+    words = (
+        "The classical fit disagrees in {}, in joint errors: one of them does not "
+        "describe the scan."
+    )
+    far = beyond(numbers, inputs, "fit_errors", MOST_ERRORS, digits=0)
+    return [Finding("caution", words.format(own)) if own else None for own in far]
 
 
 FITS = Check(

@@ -26,8 +26,8 @@ from flowinv.diagnostics.check import (
     Finding,
     Inputs,
     Numbers,
+    below,
     labelled,
-    of_label,
     said_of_all,
 )
 from flowinv.diagnostics.classifier import Split, log_odds, train_classifiers
@@ -163,14 +163,8 @@ def _measure(inputs: Inputs) -> Numbers:
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
-    # Several observations: Bonferroni, as far as 100 classifiers can tell.
-    asked = _asked(inputs)
-    limit = max(P_LIMIT / len(asked), 1.5 / 101)
-    bad = [
-        own.label
-        for own in asked
-        if of_label(numbers, own.label)["lc2st_p"] < min(limit, P_LIMIT)
-    ]
+    # The least p of 100 classifiers, for each observation: one right answer in 101.
+    bad = [own.label for own in below(numbers, inputs, "lc2st_p", P_LIMIT)]
     words = f"A classifier tells the answer to {', '.join(bad)} from right ones."
     return said_of_all(inputs, Finding("caution", words) if bad else None)
 

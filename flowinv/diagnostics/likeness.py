@@ -3,7 +3,9 @@
 The observation's distance to its nearest simulation, with every number of x in sds of
 the simulations, is ranked among the distances from each simulation to its own nearest
 one. An x that the simulator draws is one of them: the rank is uniform then, and one
-right observation in 100 is called off. Of rounds the simulations of the last one are
+right observation in 200 is called off. The same is asked of what the network is told of
+x (summaries, embedding; Schmitt et al. 2021, arXiv:2112.08866), where that is there:
+another one in 200. Of rounds the simulations of the last one are
 taken, among which a right x lies rather in the middle.
 """
 
@@ -28,7 +30,7 @@ from flowinv.diagnostics.check import (
 __all__ = ["LIKENESS", "MOST_ROWS", "Crowd", "Likeness", "crowd", "likeness"]
 
 LEAST_ROWS, MOST_ROWS = 200, 1_000
-P_LIMIT, FAR = 0.01, 1.5
+P_LIMIT, FAR = 0.005, 1.5
 """Share of simulations as lonely as x below which it is called off, and times the
 distance of the loneliest simulation beyond which the answer must not be trusted."""
 
@@ -105,18 +107,30 @@ def _seen(inputs: Inputs, answered: Answered) -> np.ndarray | None:
     return None if answered.x is None else seen
 
 
+def _told(inputs: Inputs, answered: Answered) -> Likeness | None:
+    """By what the network is told of x, which may be far where x itself is not."""
+    if answered.context is None:
+        return None
+    own, seen = answered.context
+    if seen is None and inputs.held_out is not None:
+        seen = inputs.held_out.context
+    return None if seen is None else likeness(own, seen)
+
+
 def _measure(inputs: Inputs) -> Numbers:
     def found(answered: Answered) -> Likeness | None:
         seen = _seen(inputs, answered)
         return None if seen is None else likeness(answered.x, seen)
 
-    return of_answers(inputs, found, "likeness")
+    told = of_answers(inputs, lambda answered: _told(inputs, answered), "context")
+    return {**of_answers(inputs, found, "likeness"), **told}
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
     off = [
-        (label, own["likeness_ratio"])
-        for label, own in below(numbers, inputs, "likeness_p", P_LIMIT)
+        (label, own[f"{kind}_ratio"])
+        for kind in ("likeness", "context")
+        for label, own in below(numbers, inputs, f"{kind}_p", P_LIMIT)
     ]
     bad = ", ".join(f"{label} ({ratio:.2g} times as far)" for label, ratio in off)
     words = (
@@ -131,7 +145,7 @@ def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
 LIKENESS = Check(
     name="likeness",
     asks="Does x look like anything that was simulated?",
-    limit="one simulation of 100 as far from its nearest neighbour",
+    limit="five simulations of 1,000 as far from their nearest neighbour",
     meaning="Where it does not, no simulation says what parameters such an x has.",
     needs=lambda inputs: any(_seen(inputs, a) is not None for a in inputs.answered),
     measure=_measure,

@@ -4,8 +4,12 @@ From each of some posterior draws one x is simulated. The observation's squared 
 from their mean, in their own sds and summed over x, is ranked among the distances of
 the simulated ones, each from the mean of the others. For the true model the rank is
 uniform or nearer to the middle (a posterior predictive p-value: Gelman, Meng and Stern
-1996, Statistica Sinica 6, 733), so that at most one right observation in 100 is called
+1996, Statistica Sinica 6, 733), so that at most one right observation in 200 is called
 off. The distance says how far off it is: in sds of the simulated ones.
+
+Statistics that a reader knows (mean, width, noise of each panel) have p-values of their
+own, which say what is off; all together they call off one right observation in 200
+more (`flowinv.diagnostics.statistics`).
 """
 
 from collections.abc import Sequence
@@ -21,16 +25,20 @@ from flowinv.diagnostics.check import (
     Numbers,
     below,
     finite_rows,
+    labelled,
     least_spread,
     of_answers,
     said_of_all,
 )
+from flowinv.diagnostics.statistics import StatisticP, panel_statistics, statistic_p
 
-__all__ = ["PREDICTIVE", "Predictive", "predictive_check"]
+__all__ = ["PREDICTIVE", "Predictive", "predictive_check", "statistics_of"]
 
 LEAST_ROWS = 20
-P_LIMIT, FAR = 0.01, 10.0
+P_LIMIT, FAR = 0.005, 10.0
 """Share of simulations further out below which x is off, and sds beyond which far."""
+STATISTICS_P, P_OF, SDS_OF = "statistics_p", "p_of_", "sds_of_"
+"""Names of numbers: of all statistics together, and of each."""
 
 
 class Predictive(NamedTuple):
@@ -92,27 +100,60 @@ def _measure(inputs: Inputs) -> Numbers:
             return None
         return predictive_check(answered.x, answered.predictive)
 
-    return of_answers(inputs, found, "predictive")
+    numbers = dict(of_answers(inputs, found, "predictive"))
+    for answered in filter(_has_both, inputs.answered):
+        own = statistics_of(answered)
+        if own is not None:
+            figures = {STATISTICS_P: own.p_all}
+            names = (name.replace(" ", "_") for name in own.names)
+            for name, p, sds in zip(names, own.p, own.sds, strict=True):
+                figures |= {f"{P_OF}{name}": float(p), f"{SDS_OF}{name}": float(sds)}
+            numbers |= labelled(answered.label, figures)
+    return numbers
+
+
+def statistics_of(answered: Answered) -> StatisticP | None:
+    """How unusual each statistic of an answer's x is; None without predictions."""
+
+    def taken(x: np.ndarray) -> dict[str, np.ndarray]:
+        rows = np.asarray(x, np.float64).reshape(len(x), -1)
+        own = {name: take(rows) for name, take in answered.statistics.items()}
+        return own | panel_statistics(rows, answered.panels)
+
+    seen = {name: value[0] for name, value in taken(answered.x[None]).items()}
+    return statistic_p(seen, taken(answered.predictive))
 
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
     off = below(numbers, inputs, "predictive_p", P_LIMIT)
-    bad = ", ".join(
+    bad = [
         f"{label} (p {own['predictive_p']:.3f}, furthest out number "
         f"{int(own['predictive_worst']) + 1} of x, by "
         f"{own['predictive_worst_sds']:.1f} sd)"
         for label, own in off
-    )
-    words = f"The answer does not explain {bad}: no such x was simulated."
+    ]
+    bad += [
+        f"{label} ({_furthest(own)})"
+        for label, own in below(numbers, inputs, STATISTICS_P, P_LIMIT)
+    ]
+    words = f"The answer does not explain {', '.join(bad)}: no such x was simulated."
     far = any(own["predictive_distance"] > FAR for _, own in off)
     status = "not trusted" if far else "caution"
-    return said_of_all(inputs, Finding(status, words) if off else None)
+    return said_of_all(inputs, Finding(status, words) if bad else None)
+
+
+def _furthest(own: Numbers) -> str:
+    """The statistic that is furthest out, in words."""
+    sds = {n.removeprefix(SDS_OF): v for n, v in own.items() if n.startswith(SDS_OF)}
+    worst = max(sds, key=lambda name: abs(sds[name]))
+    what = worst.replace("_", " ")
+    return f"p {own[STATISTICS_P]:.3f}, its {what} is {sds[worst]:+.1f} sd off"
 
 
 PREDICTIVE = Check(
     name="predictive",
     asks="Could the answer have produced this x?",
-    limit="no simulation of 100 further out than x",
+    limit="no simulation of 200 further out than x, in all or in a statistic",
     meaning="Where it could not, the model does not describe x, or the answer is off.",
     needs=lambda inputs: any(map(_has_both, inputs.answered)),
     measure=_measure,

@@ -2,8 +2,8 @@
 
 The share of a posterior's draws that are denser than the truth is uniform for a right
 posterior: the region that ends at the truth holds that mass. Unlike intervals it sees
-correlations, and unlike ranks of parameters a posterior that ignores x (its density
-ranks of the truth are those of the prior, but then the log-likelihood's are not).
+correlations. A posterior that ignores x passes: its density ranks are those of the
+prior. The same ranks of the log-likelihood, where it is known, fail it.
 
 References: Hermans et al. 2022, arXiv:2110.06581; Modrak et al. 2023, arXiv:2211.02383
 (ranks of quantities that depend on the data).

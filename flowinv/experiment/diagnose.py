@@ -257,4 +257,5 @@ def _joined(parts: Sequence[HeldOut]) -> HeldOut:
         return None if arrays[0] is None else np.concatenate(arrays)
 
     fields = {field.name: all_of(field.name) for field in dataclasses.fields(HeldOut)}
-    return HeldOut(**fields | {"x": fields["x"][:MOST_ROWS]})
+    few = {n: fields[n] for n in ("x", "context") if fields[n] is not None}
+    return HeldOut(**fields | {name: rows[:MOST_ROWS] for name, rows in few.items()})

@@ -5,7 +5,7 @@ is wrong about 0 to 2 of 100 right scans (counted of 1,000: docs/guards.md).
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,15 +71,18 @@ def guard(
     """
     summary = posterior.estimator.summary
     seeds = [jax.random.fold_in(key, stream) for stream in (_SIMULATE, _PREDICT)]
-    same = _known(seeds[0], task, summary) if task.at is None else None
+    # Without summaries: what the network makes of x itself.
+    told = posterior.context if summary is None else _compiled(summary)
+    same = _known(seeds[0], task, told) if task.at is None else None
     found = []
     rows = zip(scans, draws, fits, strict=True)
     for index, (x, theta, fit) in enumerate(rows):
         own, x = task.of_scan(x)
-        known = same or _known(seeds[0], own, own.summaries.get(own.summary))
+        known = same or _known(seeds[0], own, _told_of(own))
         misfits = _unlike("inputs", x, known.inputs)
-        if known.summary is not None:
-            misfits += _unlike("summaries", known.summary(x[None])[0], known.summaries)
+        if known.told is not None:
+            told_of_x = np.asarray(known.told(x[None]))[0]
+            misfits += _unlike("summaries", told_of_x, known.summaries)
         misfits += _unexplained(x, predictive(seeds[1], own, index, theta))
         misfits += _pressed(task, theta)
         if fit is not None:
@@ -137,26 +140,31 @@ class _Known(NamedTuple):
 
     Attributes:
         inputs: simulated scans.
-        summary: summaries of scans `[S, *x_shape]`, or None.
-        summaries: those of simulated scans, or None.
+        told: what the network is told of scans `[S, *x_shape]`, `[S, C]`; or None.
+        summaries: the same of simulated scans.
     """
 
     inputs: Crowd | None
-    summary: Callable[[np.ndarray], np.ndarray] | None
+    told: Callable[[Any], Any] | None
     summaries: Crowd | None
 
 
-def _known(key: Array, task: Task, summary: Callable[[Array], Array] | None) -> _Known:
+def _compiled(summary: Callable[[Array], Array]) -> Callable[[Any], Any]:
+    return jax.jit(lambda x: summary(jnp.asarray(x, jnp.float32)))
+
+
+def _told_of(task: Task) -> Callable[[Any], Any] | None:
+    """Summaries of the task of one scan alone, whose x is not the network's."""
+    summary = task.summaries.get(task.summary)
+    return None if summary is None else _compiled(summary)
+
+
+def _known(key: Array, task: Task, told: Callable[[Any], Any] | None) -> _Known:
     seen = simulate(key, task.prior, task.simulator, MOST_ROWS)
     simulated = np.asarray(seen.x)[np.asarray(seen.valid)]
-    if summary is None:
+    if told is None:
         return _Known(crowd(simulated), None, None)
-    compiled = jax.jit(summary)
-
-    def summed(x: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(jnp.asarray(x)))
-
-    return _Known(crowd(simulated), summed, crowd(summed(simulated)))
+    return _Known(crowd(simulated), told, crowd(np.asarray(told(simulated))))
 
 
 def _unlike(name: str, x: np.ndarray, known: Crowd | None) -> list[Misfit]:

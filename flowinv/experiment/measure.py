@@ -21,7 +21,12 @@ from flowinv.diagnostics.check import (
 )
 from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment.config import EvaluateConfig
-from flowinv.experiment.observed import check_observations, observations, some
+from flowinv.experiment.observed import (
+    Stream,
+    check_observations,
+    observations,
+    some,
+)
 from flowinv.files import settled
 from flowinv.identity import by_content
 from flowinv.models.estimator import Variables
@@ -45,10 +50,6 @@ __all__ = [
 PREDICTIVE_DRAWS, MEMBER_DRAWS, LIKELIHOOD_DRAWS = 200, 1_000, 39
 # Of a normal: 1 % lie below -2.326.
 ONE_PERCENT = 2.326
-# Streams of the evaluation key.
-# 4 is that of exact draws (observed.py).
-_HELD, _DRAWS, _TIES, _MAP = range(4)
-_ANSWER, _PREDICT, _MEMBERS = 5, 6, 7
 
 
 class Ended(NamedTuple):
@@ -127,7 +128,7 @@ def held_out(
     key: Array, posterior: Posterior, task: Task, config: EvaluateConfig
 ) -> HeldOut:
     """New simulations of the task with draws, densities, ranks and modes."""
-    own = jax.random.fold_in(key, _HELD)
+    own = jax.random.fold_in(key, Stream.HELD_OUT)
     data = simulate(own, task.prior, task.simulator, config.num_heldout)
     return answered_rows(key, posterior, task, data, config)
 
@@ -142,22 +143,24 @@ def answered_rows(
     """Known pairs of parameters and x, with draws, densities, ranks and modes."""
     from flowinv.diagnostics.sbc import sbc_ranks
 
-    keys = [jax.random.fold_in(key, stream) for stream in range(4)]
     valid = np.asarray(data.valid)
     theta, x = np.asarray(data.theta)[valid], np.asarray(data.x)[valid]
-    draws = posterior.sample(keys[_DRAWS], x, config.num_samples)
-    ranks = np.asarray(sbc_ranks(keys[_TIES], theta, draws))
+    draws = posterior.sample(_own(key, Stream.DRAWS), x, config.num_samples)
+    ranks = np.asarray(sbc_ranks(_own(key, Stream.TIES), theta, draws))
     # The truth beside the draws: one program for both densities.
     both = jnp.concatenate([theta[:, None], draws], 1)
     log_q = np.asarray(posterior.log_prob(both, x))
     mode = None
     if config.point_estimates:
-        mode = np.asarray(posterior.map(keys[_MAP], x))
+        mode = np.asarray(posterior.map(_own(key, Stream.MAP), x))
     draws = np.asarray(draws)
     seen = x[:MOST_ROWS]
     found = HeldOut(theta, draws, log_q[:, 1:], log_q[:, 0], ranks, mode, seen)
+    if not config.thorough:
+        return found
+    found = dataclasses.replace(found, context=np.asarray(posterior.context(seen)))
     likelihood = _likelihood(task)
-    if not config.thorough or likelihood is None:
+    if likelihood is None:
         return found
     run = jax.jit(
         lambda rows, x: jax.lax.map(
@@ -167,6 +170,10 @@ def answered_rows(
     # Some likelihoods cost a millisecond: ranks among few draws say nearly as much.
     log_p = np.asarray(run(both[:, : 1 + LIKELIHOOD_DRAWS], jnp.asarray(x)))
     return dataclasses.replace(found, log_p=log_p[:, 1:], log_p_true=log_p[:, 0])
+
+
+def _own(key: Array, stream: int) -> Array:
+    return jax.random.fold_in(key, stream)
 
 
 def _likelihood(task: Task) -> Any:
@@ -186,7 +193,7 @@ def sample(
     if not observed:
         return np.zeros((0, config.num_exact, posterior.estimator.prior.dim))
     x = np.stack([observation.x for observation in observed])
-    key = jax.random.fold_in(key, _ANSWER)
+    key = jax.random.fold_in(key, Stream.ANSWER)
     return np.asarray(posterior.sample(key, x, config.num_exact))
 
 
@@ -238,7 +245,29 @@ def summed_up(
             _weighing(own, x, observation.x, given),
             _members(key, observation.x, posterior),
         ),
+        context=_context(posterior, observation.x, ended if own is task else None),
+        panels=_panels(own, x),
+        statistics=own.statistics,
     )
+
+
+def _context(
+    posterior: Posterior | None, x: np.ndarray, ended: Ended | None
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """What the network is told of x, and of simulations of its own."""
+    if posterior is None:
+        return None
+    seen = None if ended is None else np.asarray(posterior.context(ended.seen))
+    return np.asarray(posterior.context(x)), seen
+
+
+def _panels(task: Task, x: np.ndarray) -> tuple[tuple[str, int], ...]:
+    """Names and lengths of the parts of x, as they are drawn."""
+    if task.layout is None:
+        return ()
+    rows = zip(task.layout.names, task.layout.positions, strict=True)
+    panels = tuple((name, len(positions)) for name, positions in rows)
+    return panels if sum(length for _, length in panels) == x.size else ()
 
 
 def _weighing(
@@ -249,9 +278,19 @@ def _weighing(
     if given.posterior is None or likelihood is None:
         return None
     theta = jnp.asarray(given.draws, jnp.float32)
-    log_p = jax.jit(lambda t: jax.lax.map(lambda one: likelihood(one, x), t))(theta)
+    log_p = _weigher(own.simulator)(theta, jnp.asarray(x))
     log_q = given.posterior.log_prob(theta[None], asked[None])[0]
     return np.asarray(log_p), np.asarray(own.prior.log_prob(theta)), np.asarray(log_q)
+
+
+@by_content(maxsize=16)
+def _weigher(simulator: Simulator) -> Any:
+    """Log-likelihood of draws, `[n]`: one program for all observations."""
+
+    def weigh(theta: Array, x: Array) -> Array:
+        return jax.lax.map(lambda one: simulator.log_prob(one, x), theta)
+
+    return jax.jit(weigh)
 
 
 def _members(key: Array, x: np.ndarray, posterior: Posterior | None) -> Any:
@@ -259,7 +298,7 @@ def _members(key: Array, x: np.ndarray, posterior: Posterior | None) -> Any:
     if posterior is None or posterior.variables.num_members == 1:
         return None
     count, frozen = posterior.variables.num_members, posterior.variables.frozen
-    key = jax.random.fold_in(key, _MEMBERS)
+    key = jax.random.fold_in(key, Stream.MEMBERS)
     draws = []
     for member in range(count):
         params = jax.tree.map(lambda a, m=member: a[m], posterior.variables.params)
@@ -271,7 +310,7 @@ def _members(key: Array, x: np.ndarray, posterior: Posterior | None) -> Any:
 def predictive(key: Array, task: Task, index: int, draws: np.ndarray) -> np.ndarray:
     """Simulate once from each of (at most 200) posterior draws of an observation."""
     theta = some(draws, PREDICTIVE_DRAWS)
-    key = jax.random.fold_in(jax.random.fold_in(key, _PREDICT), index)
+    key = _own(_own(key, Stream.PREDICT), index)
     if is_host(task.simulator):
         return host_rows(task.simulator, key, theta)[0]
     keys = jax.random.split(key, len(theta))

@@ -1,5 +1,6 @@
 """What is answered: a task's fixed observations, those of files, and measured scans."""
 
+import enum
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flowinv.report.content import Observation
 from flowinv.tasks.task import Scans, Task
 
 __all__ = [
+    "Stream",
     "check_observations",
     "observations",
     "parse_indices",
@@ -23,7 +25,18 @@ __all__ = [
     "user_scans",
 ]
 
-_EXACT = 4
+
+class Stream(enum.IntEnum):
+    """Streams of the key of an evaluation: none is used for two things."""
+
+    HELD_OUT = 0
+    DRAWS = 1
+    TIES = 2
+    MAP = 3
+    EXACT = 4
+    ANSWER = 5
+    PREDICT = 6
+    MEMBERS = 7
 
 
 def parse_indices(text: str, most: int) -> tuple[int, ...]:
@@ -75,7 +88,7 @@ def observations(
                 exact = some(exact, config.num_exact)
         else:
             x, theta = task.observation(index)
-            own = jax.random.fold_in(jax.random.fold_in(key, _EXACT), index)
+            own = jax.random.fold_in(jax.random.fold_in(key, Stream.EXACT), index)
             drawn = task.reference(index, config.num_exact, own)
             exact = None
             if drawn is not None:

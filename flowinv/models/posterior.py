@@ -110,6 +110,27 @@ class Posterior:
         ]
         return jnp.concatenate(parts).reshape(*batch, *inner)
 
+    def context(self, x: ArrayLike) -> Array:
+        """Return what the flow is told of x, `[*batch, C]`, float32.
+
+        Summaries, classical estimates and the embedding; of an ensemble what each
+        network is told, one after the other.
+
+        Args:
+            x: raw observations, `[*batch, *x_shape]`.
+
+        Raises:
+            ValueError: for an x of another shape or not finite.
+        """
+        flat, batch = self._flat(x)
+        run, sizes = _context(self.estimator), _sizes(self.estimator, "context")
+        parts = [
+            run(self.variables, jnp.asarray(x))[:count]
+            for x, count in _padded((flat,), _chunk_of(1), sizes, 1)
+        ]
+        found = jnp.concatenate(parts)
+        return found.reshape(*batch, found.shape[-1])
+
     def mean(self, key: Array, x: ArrayLike, num_samples: int = 1_000) -> Array:
         """Return the mean of `num_samples` draws, `[*batch, D]`."""
         return self._draws(key, x, num_samples, None, lambda draws: draws.mean(-2))
@@ -299,6 +320,19 @@ def _density(estimator: Estimator) -> Any:
         z, log_det = prior.to_latent_and_log_det(safe)
         log_q = latent_log_prob(estimator, variables, z, x)
         return jnp.where(inside, log_q + log_det, -jnp.inf)
+
+    return run
+
+
+@functools.lru_cache(maxsize=64)
+def _context(estimator: Estimator) -> Any:
+    @jax.jit
+    def run(variables: Variables, x: Array) -> Array:
+        features = estimator.features(variables.frozen, x)
+        if variables.num_members == 1:
+            return estimator.context(variables.params, features)
+        told = jax.vmap(lambda own: estimator.context(own, features))(variables.params)
+        return jnp.moveaxis(told, 0, 1).reshape(len(x), -1)
 
     return run
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from flowinv.diagnostics.answers import QUANTILES
 from flowinv.diagnostics.check import Numbers
+from flowinv.diagnostics.predictive import P_OF, SDS_OF
 from flowinv.report.answer_section import draw_scan
 from flowinv.report.content import Observation, ReportContent
 from flowinv.report.embed import embed_figure
@@ -16,6 +17,7 @@ from flowinv.report.tables import (
     grouped_table,
     meanings,
     number,
+    p_value,
     percent,
     table,
     to_precision,
@@ -102,10 +104,31 @@ def _observation(content: ReportContent, observation: Observation, name: str) ->
     parts = [_values_table(content, observation, answers)]
     if answers or observation.exact is not None:
         parts.append(_pairs(content, observation, answers, name))
+    parts.append(_statistics_table(content, observation.label))
     predicted = {m: a.predictive for m, a in answers.items()}
     predicted = {m: p for m, p in predicted.items() if p is not None}
     parts.append(draw_scan(observation, predicted, f"{name}-scan"))
     return "".join(parts)
+
+
+def _statistics_table(content: ReportContent, label: str) -> str:
+    """Return the p-value of each statistic of x, per model; "" without any."""
+    seen: dict[str, dict[str, str]] = {}
+    for model, result in content.models.items():
+        numbers = result.numbers("predictive", label)
+        for name, p in numbers.items():
+            if name.startswith(P_OF):
+                what = name.removeprefix(P_OF)
+                sds = f"{numbers[SDS_OF + what]:+.1f}".replace("-", "−")
+                own = seen.setdefault(what.replace("_", " "), {})
+                own[model] = f"{sds} sd, p {p_value(p)}"
+    if not seen:
+        return ""
+    models = [m for m in content.models if any(m in row for row in seen.values())]
+    rows = [[what, *(row.get(m, "") for m in models)] for what, row in seen.items()]
+    caption = "distance from the predicted mean in predicted sds, and two-sided p"
+    body = table(["statistic of x", *models], rows, caption)
+    return f"<details><summary>Statistics of x</summary>{body}</details>"
 
 
 def _values_table(

@@ -282,7 +282,7 @@ def _together(content: ReportContent, name: str) -> str:
         before, after = (percent(mended[f"region_{w}_90"]) for w in ("before", "after"))
         mass = percent(mended["region_mass_for_90"])
         seen = f"mass {mass} (on the other half: {before} before, {after} after)"
-        rows.append(["regions that hold 90 % for sure", seen, ""])
+        rows.append(["regions that hold 90 % on average over the prior", seen, ""])
     if not rows:
         return ""
     return table(["all parameters together", "seen", "p"], rows, "All parameters", 2)

@@ -191,6 +191,8 @@ class Task:
             simulator's own grid.
         at: where x holds more than what was seen (positions): `at(x)` gives the task
             of scans like this one alone, and the x of that task.
+        statistics: what a reader knows of x by name, `f(rows [m, L])` to `[m]`; each
+            gets a posterior predictive p-value, beside those that every x has.
     """
 
     prior: Prior
@@ -209,6 +211,9 @@ class Task:
     derived: tuple[Derived, ...] = ()
     read: Callable[[Path, ReadOptions], Scans] | None = None
     at: Callable[[np.ndarray], "tuple[Task, np.ndarray]"] | None = None
+    statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         """Check prior and simulator.

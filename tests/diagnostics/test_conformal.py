@@ -30,6 +30,26 @@ def test_regions_hold_what_they_guarantee(factor):
     assert 0.9 - 0.0105 < np.mean(held) < 0.91 + 0.0105
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_regions_hold_what_they_guarantee_however_wrong_the_network_is(shift):
+    """Truths skewed (exponential), tails as wide as x says; draws normal, of one width
+    for every x, and shifted. Errors as above."""
+    rng, held = np.random.default_rng(1), []
+    q = stats.norm(shift, 1.0)
+
+    def rows(count):
+        scale = rng.uniform(0.2, 3.0, size=(count, 1))
+        theta = scale * rng.exponential(size=(count, 2))
+        draws = rng.normal(shift, 1.0, size=(count, 99, 2))
+        return q.logpdf(theta).sum(-1), q.logpdf(draws).sum(-1)
+
+    for _ in range(400):
+        found = recalibrate(*rows(99))
+        true, drawn = rows(100)
+        held.append((true >= found.threshold(drawn, 0.9)).mean())
+    assert 0.9 - 0.0105 < np.mean(held) < 0.91 + 0.0105
+
+
 def test_wrong_widths_show_in_the_mass_of_a_region():
     """In 2-D the region that holds 90 % of truths has the mass 1 - .1^(1 / f^2)."""
     rng = np.random.default_rng(0)

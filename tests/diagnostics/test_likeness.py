@@ -63,6 +63,24 @@ def test_the_verdict_names_what_is_unlike(rows):
     assert LIKENESS.judge(LIKENESS.measure(fine), fine) == [None]
 
 
+def test_what_the_network_is_told_may_be_far_where_x_is_not(rows):
+    """Of held-out simulations, or of an answer's own."""
+    theta, told = np.zeros((1_000, 1)), rows[:, :2].copy()
+    x = simulated(np.random.default_rng(3), 1)[0]
+    held_out = HeldOut(
+        theta, theta[:, None], theta, theta[:, 0], theta, x=rows, context=told
+    )
+    for own, seen in ((held_out, None), (None, told)):
+        for shift, status in ((0.0, None), (500.0, "not trusted")):
+            context = (told[0] + 0.01 + shift, seen)
+            answer = Answered(
+                "mine", theta, np.zeros((2, 1)), x=x, seen=rows, context=context
+            )
+            inputs = Inputs(("a",), (("0", "1"),), own, (answer,))
+            (finding,) = LIKENESS.judge(LIKENESS.measure(inputs), inputs)
+            assert (finding and finding.status) == status
+
+
 def test_an_answer_in_rounds_is_compared_with_its_own_simulations(rows):
     theta, x = np.zeros((5, 1)), rows[0]
     own = Answered("x", theta, np.zeros((2, 1)), x=x, seen=rows + 500.0)

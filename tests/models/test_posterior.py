@@ -146,6 +146,24 @@ def test_map_is_higher_than_any_draw(boxed, line, scans):
         assert posterior.estimator.prior.contains(highest).all()
 
 
+def test_context_is_what_the_flow_is_told(boxed, scans):
+    """The density is the flow's own, given this context."""
+    est, own = boxed.estimator, boxed.variables
+    found = boxed.context(scans)
+    assert found.shape[:2] == (2, 3)
+    features = est.features(own.frozen, scans.reshape(6, 3))
+    told = est.context(own.params, features)
+    np.testing.assert_allclose(found.reshape(6, -1), told, atol=1e-5)
+    np.testing.assert_allclose(boxed.context(scans[0, 0]), told[0], atol=1e-5)
+
+
+def test_context_of_an_ensemble_is_that_of_all_networks(ensemble, scans):
+    mixture, members = ensemble
+    each = [member.context(scans[0]) for member in members]
+    found = mixture.context(scans[0])
+    np.testing.assert_allclose(found, np.concatenate(each, -1), atol=1e-5)
+
+
 def test_log_prob_of_an_ensemble_is_the_mixtures(ensemble, scans):
     mixture, members = ensemble
     assert mixture.variables.num_members == 3
