@@ -27,9 +27,11 @@ from flowinv.diagnostics.check import (
     said_of_all,
 )
 
-__all__ = ["LIKENESS", "MOST_ROWS", "Crowd", "Likeness", "crowd", "likeness"]
+__all__ = ["COARSE", "LIKENESS", "MOST_ROWS", "Crowd", "Likeness", "crowd", "likeness"]
 
 LEAST_ROWS, MOST_ROWS = 200, 1_000
+COARSE = 1e-4
+"""Rounding of a network, of the largest spread of what it makes of x."""
 P_LIMIT, FAR = 0.005, 1.5
 """Share of simulations as lonely as x below which it is called off, and times the
 distance of the loneliest simulation beyond which the answer must not be trusted."""
@@ -71,12 +73,14 @@ class Crowd(NamedTuple):
         return Likeness(float(share), float(distance / loneliest))
 
 
-def crowd(simulated: np.ndarray) -> Crowd | None:
+def crowd(simulated: np.ndarray, coarse: float = 0.0) -> Crowd | None:
     """Return simulations that any number of observations are compared with.
 
     Args:
         simulated: `[m, *x_shape]`; rows with NaN or infinity are left out, and so are
             all beyond the first 1,000.
+        coarse: numbers whose sd is less than this share of the largest count as if it
+            were that: what a network makes of one x and of many differs by rounding.
 
     Returns:
         None for fewer than 200 rows.
@@ -88,15 +92,18 @@ def crowd(simulated: np.ndarray) -> Crowd | None:
         return None
     rows = rows[:MOST_ROWS]
     scale = np.maximum(rows.std(0), least_spread(rows))
+    scale = np.maximum(scale, coarse * scale.max())
     rows = rows / scale
     between = cdist(rows, rows)
     np.fill_diagonal(between, np.inf)
     return Crowd(rows, scale, between.min(0))
 
 
-def likeness(x: np.ndarray, simulated: np.ndarray) -> Likeness | None:
+def likeness(
+    x: np.ndarray, simulated: np.ndarray, coarse: float = 0.0
+) -> Likeness | None:
     """Compare x, `[*x_shape]`, with simulations; see `crowd`."""
-    known = crowd(simulated)
+    known = crowd(simulated, coarse)
     return None if known is None else known.likeness(x)
 
 
@@ -114,7 +121,7 @@ def _told(inputs: Inputs, answered: Answered) -> Likeness | None:
     own, seen = answered.context
     if seen is None and inputs.held_out is not None:
         seen = inputs.held_out.context
-    return None if seen is None else likeness(own, seen)
+    return None if seen is None else likeness(own, seen, COARSE)
 
 
 def _measure(inputs: Inputs) -> Numbers:

@@ -16,11 +16,13 @@ from flowinv.data.entrance import is_host
 from flowinv.data.simulate import simulate
 from flowinv.diagnostics.features import Features
 from flowinv.diagnostics.fits import MOST_ERRORS, fit_distance
-from flowinv.diagnostics.likeness import MOST_ROWS, Crowd, crowd
+from flowinv.diagnostics.likeness import COARSE, MOST_ROWS, Crowd, crowd
 from flowinv.diagnostics.mmd import mmd_test
 from flowinv.diagnostics.predictive import predictive_check
 from flowinv.experiment.measure import predictive
+from flowinv.identity import by_content
 from flowinv.models.posterior import Posterior
+from flowinv.priors.latent import Prior
 from flowinv.tasks.task import ClassicalFit, Task
 
 __all__ = ["GUARDS", "LEAST_SCANS", "Misfit", "guard", "guard_together"]
@@ -77,12 +79,10 @@ def guard(
     found = []
     rows = zip(scans, draws, fits, strict=True)
     for index, (x, theta, fit) in enumerate(rows):
-        own, x = task.of_scan(x)
-        known = same or _known(seeds[0], own, _told_of(own))
+        known = same or _known_at(seeds[0], task, x, told)
         misfits = _unlike("inputs", x, known.inputs)
-        if known.told is not None:
-            told_of_x = np.asarray(known.told(x[None]))[0]
-            misfits += _unlike("summaries", told_of_x, known.summaries)
+        misfits += _unlike("summaries", np.asarray(told(x[None]))[0], known.summaries)
+        own, x = task.of_scan(x)
         misfits += _unexplained(x, predictive(seeds[1], own, index, theta))
         misfits += _pressed(task, theta)
         if fit is not None:
@@ -140,12 +140,10 @@ class _Known(NamedTuple):
 
     Attributes:
         inputs: simulated scans.
-        told: what the network is told of scans `[S, *x_shape]`, `[S, C]`; or None.
-        summaries: the same of simulated scans.
+        summaries: what the network is told of them.
     """
 
     inputs: Crowd | None
-    told: Callable[[Any], Any] | None
     summaries: Crowd | None
 
 
@@ -153,18 +151,31 @@ def _compiled(summary: Callable[[Array], Array]) -> Callable[[Any], Any]:
     return jax.jit(lambda x: summary(jnp.asarray(x, jnp.float32)))
 
 
-def _told_of(task: Task) -> Callable[[Any], Any] | None:
-    """Summaries of the task of one scan alone, whose x is not the network's."""
-    summary = task.summaries.get(task.summary)
-    return None if summary is None else _compiled(summary)
-
-
-def _known(key: Array, task: Task, told: Callable[[Any], Any] | None) -> _Known:
+def _known(key: Array, task: Task, told: Callable[[Any], Any]) -> _Known:
     seen = simulate(key, task.prior, task.simulator, MOST_ROWS)
     simulated = np.asarray(seen.x)[np.asarray(seen.valid)]
-    if told is None:
-        return _Known(crowd(simulated), None, None)
-    return _Known(crowd(simulated), told, crowd(np.asarray(told(simulated))))
+    return _Known(crowd(simulated), crowd(np.asarray(told(simulated)), COARSE))
+
+
+def _known_at(
+    key: Array, task: Task, x: np.ndarray, told: Callable[[Any], Any]
+) -> _Known:
+    """Right scans where the knife stood in x: positions are alike in all of them."""
+    simulated = np.asarray(_repeater(task.again, task.prior)(key, jnp.asarray(x)))
+    simulated = simulated[np.isfinite(simulated.reshape(len(simulated), -1)).all(-1)]
+    return _Known(crowd(simulated), crowd(np.asarray(told(simulated)), COARSE))
+
+
+@by_content(maxsize=16)
+def _repeater(again: Callable[[Array, Array, Array], Array], prior: Prior) -> Any:
+    """One program for the places of every scan."""
+
+    def run(key: Array, x: Array) -> Array:
+        keys = jax.random.split(key, 1 + MOST_ROWS)
+        theta = prior.sample(keys[0], MOST_ROWS)
+        return jax.vmap(again, (0, 0, None))(keys[1:], theta, x)
+
+    return jax.jit(run)
 
 
 def _unlike(name: str, x: np.ndarray, known: Crowd | None) -> list[Misfit]:

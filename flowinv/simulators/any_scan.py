@@ -91,8 +91,20 @@ class AnyScan:
         keys = jax.random.split(key_design, self.scan.num_axes)
         place, factor = jax.vmap(self._design)(keys)
         x = jnp.stack([place, jnp.zeros_like(place), factor], -1)
-        exposures, _ = self.read(x)
-        counts = self.scan.counts(key_counts, theta, exposures)
+        return self.again(key_counts, theta, x)
+
+    def again(self, key: Array, theta: ArrayLike, x: ArrayLike) -> Array:
+        """Draw what is seen where the knife stands in x, float32 `[A, P, 3]`.
+
+        Args:
+            key: typed key.
+            theta: parameters with shape `[D]`.
+            x: an observation, `[A, P, 3]`; its signal is not read.
+        """
+        x = jnp.asarray(x, jnp.float32)
+        factor, (exposures, _) = x[..., 2], self.read(x)
+        theta = jnp.asarray(theta, jnp.float32)
+        counts = self.scan.counts(key, theta, exposures)
         seen = jnp.where(factor > 0, counts.reshape(factor.shape), 0.0)
         return x.at[..., 1].set(seen * self.scan.per_count)
 

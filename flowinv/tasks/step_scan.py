@@ -162,4 +162,5 @@ def _any_positions_task(instrument: Instrument) -> Task:
         derived=derived(instrument.simulator, 0.0),
         read=read,
         at=at,
+        again=simulator.again,
     )

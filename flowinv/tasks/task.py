@@ -191,6 +191,8 @@ class Task:
             simulator's own grid.
         at: where x holds more than what was seen (positions): `at(x)` gives the task
             of scans like this one alone, and the x of that task.
+        again: with `at`: `again(key, theta, x)` simulates an x with the positions of
+            this one, jit- and vmap-able.
         statistics: what a reader knows of x by name, `f(rows [m, L])` to `[m]`; each
             gets a posterior predictive p-value, beside those that every x has.
     """
@@ -211,6 +213,7 @@ class Task:
     derived: tuple[Derived, ...] = ()
     read: Callable[[Path, ReadOptions], Scans] | None = None
     at: Callable[[np.ndarray], "tuple[Task, np.ndarray]"] | None = None
+    again: Callable[[Array, Array, Array], Array] | None = None
     statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]] = dataclasses.field(
         default_factory=dict
     )
@@ -219,10 +222,12 @@ class Task:
         """Check prior and simulator.
 
         Raises:
-            ValueError: one of them is something else.
+            ValueError: one of them is something else, or `at` without `again`.
         """
         admit_prior(self.prior)
         x_shape_of(self.simulator)
+        if (self.at is None) != (self.again is None):
+            fail("at and again of the task", "to be given both, or none", "one of them")
 
     def observation(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the fixed observation `index` and the theta it was simulated from.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowinv.diagnostics.check import Answered, HeldOut, Inputs
-from flowinv.diagnostics.likeness import LIKENESS, likeness
+from flowinv.diagnostics.likeness import COARSE, LIKENESS, likeness
 
 WAVES = np.sin(np.arange(40) * np.linspace(0.05, 0.3, 3)[:, None])
 
@@ -79,6 +79,15 @@ def test_what_the_network_is_told_may_be_far_where_x_is_not(rows):
             inputs = Inputs(("a",), (("0", "1"),), own, (answer,))
             (finding,) = LIKENESS.judge(LIKENESS.measure(inputs), inputs)
             assert (finding and finding.status) == status
+
+
+def test_rounding_of_a_network_is_no_misfit():
+    """A number that does not vary, computed for one x by another program."""
+    told = np.random.default_rng(0).normal(size=(500, 3))
+    told[:, 2] = 0.3
+    x = told[0] + [0.01, 0.01, 1e-6]
+    assert likeness(x, told).ratio > 1.0
+    assert likeness(x, told, COARSE).p > 0.1
 
 
 def test_an_answer_in_rounds_is_compared_with_its_own_simulations(rows):

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 from flowinv.data.simulate import simulate
+from flowinv.experiment import guards
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.guards import GUARDS, guard, guard_together
 from flowinv.models.posterior import Posterior
 from flowinv.models.registry import NetworkConfig
+from flowinv.simulators.knife_edge import EdgeAxis
+from flowinv.tasks.instrument import Instrument
 from flowinv.tasks.registry import task as get_task
+from flowinv.tasks.step_scan import instrument_task
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import train
 from flowinv.training.prepare import initial
@@ -63,6 +67,25 @@ def test_right_scans_pass_each_guard_but_one_in_a_hundred(kind):
     for name in GUARDS:
         count = sum(any(m.guard == name for m in own) for own in found)
         assert count <= 20, (name, count)
+
+
+@pytest.mark.slow
+def test_right_scans_at_any_positions_are_like_their_own():
+    """300 right ones, each at its places: 3 expected of a guard, more than 10 once in
+    3,000."""
+    axis = EdgeAxis("knife", tuple(np.linspace(0.0, 80.0, 41)))
+    ranges = {"mean": ((20.0, 60.0),), "std": ((2.0, 12.0),), "any_positions": 40}
+    task = instrument_task(Instrument((axis,), 2_000.0, **ranges))
+    told = guards._compiled(task.summaries[task.summary])
+    seen = simulate(jax.random.key(3), task.prior, task.simulator, 300)
+    called = [0, 0]
+    for index, x in enumerate(np.asarray(seen.x)):
+        key = jax.random.fold_in(jax.random.key(4), index)
+        known = guards._known_at(key, task, x, told)
+        own = np.asarray(told(x[None]))[0]
+        called[0] += known.inputs.likeness(x).p < 0.01
+        called[1] += known.summaries.likeness(own).p < 0.01
+    assert max(called) <= 10
 
 
 def beam(task, theta, seed=9):

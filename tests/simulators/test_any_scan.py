@@ -77,6 +77,24 @@ def test_a_scan_at_its_places_is_the_step_scan(simulated):
         assert abs(chi2 - 1) < 6 * np.sqrt(2 / len(signal))
 
 
+def test_again_stands_where_the_knife_stood(simulated):
+    """Places and light of x; means of 2,000 scans are those of the step scan there.
+
+    Within 5 standard errors of 60 Poisson means and more: a false alarm of 1 in 10^4.
+    """
+    theta, x, _ = simulated
+    keys = jax.random.split(jax.random.key(7), 2_000)
+    again = jax.jit(jax.vmap(ANY.again, (0, None, None)))
+    rows = np.asarray(again(keys, theta[3], x[3]))
+    assert (rows[..., [0, 2]] == x[3][..., [0, 2]]).all()
+    assert not rows[:, x[3][..., 2] == 0].any()
+    own, _ = ANY.at(x[3])
+    drawn = np.asarray(jax.jit(jax.vmap(own.simulate, (0, None)))(keys, theta[3]))
+    seen = np.stack([ANY.at(row)[1] for row in rows])
+    error = np.sqrt((seen.var(0) + drawn.var(0)) / len(keys))
+    assert (np.abs(seen.mean(0) - drawn.mean(0)) < 5 * np.maximum(error, 1e-6)).all()
+
+
 def test_the_fit_is_that_of_the_places_and_minds_no_order(simulated):
     x, fit = simulated[1][simulated[2]][:4], jax.jit(EdgeFit(ANY, LOW, HIGH))
     features = np.asarray(fit(x))
