@@ -51,13 +51,13 @@ def make_apt_loss(
     Args:
         num_atoms: A, from 2 to the batch size, or "all" rows of the batch.
         log_prior: log density of the latent prior, `[..., D]` to `[...]`.
-        combined: add -log q of the rows of round 0, which were drawn from the prior:
-            steadier, and exact too. The batch then needs its `round`.
+        combined: add -log q of the rows that were drawn from the prior: steadier, and
+            exact too. The batch then needs its `from_prior`.
 
     Raises:
         ValueError: for fewer than two atoms or another word than "all". The returned
-            loss raises for a batch of fewer rows than atoms, or one without `round`
-            where it is needed.
+            loss raises for a batch of fewer rows than atoms, or one without
+            `from_prior` where it is needed.
     """
     if isinstance(num_atoms, str):
         if num_atoms != "all":
@@ -80,9 +80,9 @@ def make_apt_loss(
         everything = jax.nn.logsumexp(score, -1, where=real)
         values = everything - score[:, 0]
         if combined:
-            if batch.round is None:
-                fail("batch", "with the round of each row", "none")
-            values = values - jnp.where(batch.round == 0, log_q[:, 0], 0.0)
+            if batch.from_prior is None:
+                fail("batch", "with from_prior of each row", "none")
+            values = values - jnp.where(batch.from_prior, log_q[:, 0], 0.0)
         return values
 
     return loss

@@ -28,8 +28,8 @@ class Batch(NamedTuple):
         z: latent parameters, `[B, D]`.
         features: what the estimator sees of x, a pytree with leading axis B.
         valid: rows that are there, `[B]`.
-        round: round in which each row was drawn, 0 for the prior, `[B]`; None where
-            the loss does not ask.
+        from_prior: rows that the prior drew, or the prior inside the box that the
+            latent lives in, bool `[B]`; None where the loss does not ask.
         weight: how much each row counts, `[B]`; None for all the same. 0 for failed
             simulations, which may still be atoms of others.
     """
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     z: Array
     features: Any
     valid: Array
-    round: Array | None = None
+    from_prior: Array | None = None
     weight: Array | None = None
 
     def weigh(self, values: Array) -> Array:

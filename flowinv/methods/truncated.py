@@ -8,6 +8,7 @@ posterior's highest-density region.
 Reference: Deistler et al. 2022, TSNPE, arXiv:2210.04815.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.checks import check_known, check_positive, fail
+from flowinv.flows.base import standard_normal_log_prob
 from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.placing import AnyPrior
 from flowinv.priors.cut import WHOLE, Box, CutPrior, check_cuttable
@@ -34,14 +36,16 @@ from flowinv.sequential.proposals import (
     from_box,
     from_prior,
     prior_distance,
+    resampled,
 )
-from flowinv.sequential.state import RoundsState
+from flowinv.sequential.state import EMPTY, RoundsState
+from flowinv.sequential.wide import Ball, WideFlow, ball_radius
 
 __all__ = ["REGIONS", "Cut", "Truncated"]
 
 REGIONS = ("auto", "box", "hdr")
 # Candidates per row of a highest-density region.
-CANDIDATES = 8
+CANDIDATES = 16
 # Nats beyond which "auto" cuts a box to the highest-density region: two modes.
 MOST_WASTE = math.log(2.0)
 
@@ -114,12 +118,15 @@ class Truncated(RoundsMethod):
         """Draw from the prior inside the region."""
         if not self._levelled:
             return from_box(plan, key, box_at(state.region.boxes, state.index))
-        later = _from_region(plan, key, state, x_obs)
         if self._boxed:
-            return later
-        is_first = state.index == 0
-        return jax.tree.map(
-            lambda a, b: jnp.where(is_first, a, b), from_prior(plan, key), later
+            whole = jnp.isneginf(state.region.level)
+            box = box_at(state.region.boxes, state.index)
+            plainly = functools.partial(from_box, plan, key, box)
+        else:
+            whole = state.index == 0
+            plainly = functools.partial(from_prior, plan, key)
+        return jax.lax.cond(
+            whole, plainly, lambda: _from_region(plan, key, state, x_obs)
         )
 
     def proposal_distance(
@@ -143,17 +150,19 @@ class Truncated(RoundsMethod):
         differ where the posterior has a mass of about epsilon.
         """
         region = state.region
-        weights = jnp.ones(len(state.theta), jnp.float32)
+        if not self._levelled:
+            return balanced(state, region.boxes)
+        ratio = _log_ratio(plan, state)
+        masses = _log_masses(plan, ratio)
+        # Rows of one region differ by the chance that they were taken with.
+        weights = jnp.exp(ratio - masses[state.round])
         if self._boxed:
-            masses = _log_masses(plan, state) if self._levelled else None
-            weights = balanced(state, region.boxes, masses)
-        if self._levelled:
-            score = _score(plan, state, state.z, x_obs)
-            own = jnp.where(state.round == state.index, score, jnp.inf)
-            # Rows of this round reach below the level where candidates were few.
-            inside = score >= jnp.minimum(region.level, own.min())
-            weights = jnp.where(inside, weights, 0.0)
-        return weights
+            weights = weights * balanced(state, region.boxes, masses)
+        score = _score(plan, state, state.z, x_obs)
+        own = jnp.where(state.round == state.index, score, jnp.inf)
+        # Rows of this round reach below the level where candidates were few.
+        inside = score >= jnp.minimum(region.level, own.min())
+        return jnp.where(inside, weights, 0.0)
 
     def loss(self, prior: AnyPrior, index: Array) -> Loss:
         """Plain maximum likelihood in every round."""
@@ -163,6 +172,10 @@ class Truncated(RoundsMethod):
     def keeps_network(self, index: Array) -> Array | None:
         """Never: a new region has a new latent, or a new problem."""
         del index
+
+    def radius(self, dim: int) -> float:
+        """Of the ball in a Gaussian posterior's base that is its widened region."""
+        return (1.0 + 2.0 * self.margin) * ball_radius(dim, self.epsilon)
 
     def _level(self, log_q: Array) -> Array:
         """Log density below which a region ends, from draws' `log_q` `[K]`, `[]`.
@@ -205,39 +218,61 @@ def _score(plan: Plan, state: RoundsState, z: Array, x_obs: Array) -> Array:
     return jnp.where(frozen.box.contains(z), log_q, jnp.inf)
 
 
-def _log_masses(plan: Plan, state: RoundsState) -> Array:
-    """Log of the prior's mass that each round drew from, `[R + 1]`.
+def _log_ratio(plan: Plan, state: RoundsState) -> Array:
+    """Log of prior over proposal of each row, `[B]`; 0 for rows not filled yet."""
+    ratio = plan.estimator.prior.log_prob(state.theta) - state.log_proposal
+    return jnp.where(state.round == EMPTY, 0.0, ratio)
 
-    By the first row of each round: its prior over its proposal.
-    """
-    first = jnp.arange(plan.method.num_rounds) * plan.method.num_simulations
-    log_prior = plan.estimator.prior.log_prob(state.theta[first])
-    masses = log_prior - state.log_proposal[first]
-    masses = jnp.where(state.round[first] < 0, 0.0, masses)
+
+def _log_masses(plan: Plan, ratio: Array) -> Array:
+    """Log of the prior's mass that each round drew from, `[R + 1]`: its mean ratio."""
+    count = plan.method.num_simulations
+    rounds = ratio.reshape(plan.method.num_rounds, count)
+    masses = jax.nn.logsumexp(rounds, -1) - math.log(count)
     return jnp.concatenate([masses, jnp.zeros(1)])
 
 
 def _from_region(plan: Plan, key: Array, state: RoundsState, x_obs: Array) -> Proposal:
     """Prior draws inside the highest-density region of the last posterior.
 
-    Candidates come from the prior cut to the round's box, or to one around the region,
-    and those inside the region are taken. Where they are fewer than the rows asked for,
-    the region is widened to hold as many as that. (Candidates from the posterior would
-    need weights of up to 1e5 at the region's edge.)
+    Half of the candidates come from the prior cut to the round's box, or to one around
+    the posterior; half from the last flow with its base spread over a ball. (The
+    posterior's own draws would need weights of up to 1e5 at the region's edge.) Those
+    inside the region are taken by their weights, prior over mixture. Where too few
+    are inside, the region is widened to hold as many as are asked for.
     """
     count, prior = plan.method.num_simulations, plan.estimator.prior
     if state.region.boxes is None:
         box = _box_around(prior.to_latent(state.draws), state.index)
     else:
         box = box_at(state.region.boxes, state.index)
-    cut = CutPrior(prior, box)
-    theta = cut.from_latent(cut.sample_latent(key, CANDIDATES * count))
-    score = _score(plan, state, prior.to_latent(theta), x_obs)
-    enough = jax.lax.top_k(score, count)[0][-1]
-    inside = score >= jnp.minimum(state.region.level, enough)
-    theta = theta[jnp.argsort(~inside, stable=True)[:count]]
-    log_share = jnp.log(inside.mean())
-    return Proposal(theta, prior.log_prob(theta) - box.log_mass() - log_share)
+    cut, frozen = CutPrior(prior, box), state.variables.frozen
+    own = plan.estimator.prior_of(frozen)
+    base = Ball(plan.method.radius(prior.dim))
+    ball = WideFlow(plan, state.variables, x_obs, base)
+    keys, half = jax.random.split(key, 3), CANDIDATES * count // 2
+    theta = jnp.concatenate(
+        [
+            cut.from_latent(cut.sample_latent(keys[0], half)),
+            own.from_latent(ball.sample(keys[1], half)),
+        ]
+    )
+    (z, log_dz), (v, log_dv) = (
+        latent.to_latent_and_log_det(theta) for latent in (prior, cut)
+    )
+    w, log_dw = own.to_latent_and_log_det(theta)
+    log_q, log_ball = ball.log_probs(w)
+    # Outside of the network's box it has no say.
+    inside = jnp.isfinite(log_dw)
+    log_ball = jnp.where(inside, log_ball + log_dw, -jnp.inf)
+    log_box = standard_normal_log_prob(v) + log_dv
+    log_prior = prior.latent_log_prob(z) + log_dz
+    score = jnp.where(inside, log_q, jnp.inf)
+    score = jnp.where(box.contains(z), score, -jnp.inf)
+    level = jnp.minimum(state.region.level, jax.lax.top_k(score, count)[0][-1])
+    log_w = log_prior - jnp.logaddexp(log_box, log_ball) + math.log(2.0)
+    taken, ratio = resampled(keys[2], jnp.where(score >= level, log_w, -jnp.inf), count)
+    return Proposal(theta[taken], log_prior[taken] - ratio)
 
 
 def _box_around(z: Array, index: Array) -> Box:

@@ -80,14 +80,15 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     train_rows, num_train = packed(there & ~held, size)
     held_rows, count_held = packed(there & held, num_held)
     packs = (train_rows, num_train), (held_rows, count_held)
-    frozen = _solve(plan, state, weights, packs)
+    placing = plan.method.placing_weights(plan, state, weights)
+    frozen = _solve(plan, state, placing, packs)
     # All rows at once: the compiled program holds the features once.
     rows = jnp.concatenate([train_rows, held_rows])
     batch = Batch(
         plan.estimator.latent_of(frozen, state.z[rows]),
         plan.estimator.features(frozen, state.x[rows]),
         jnp.ones(len(rows), bool),
-        state.round[rows],
+        plan.method.from_prior(state)[rows],
         weights[rows],
     )
     training, validation = (

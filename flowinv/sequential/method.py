@@ -158,6 +158,11 @@ class RoundsMethod(abc.ABC):
     def check_prior(self, prior: Prior) -> None:
         """Raise one line for a prior that the method cannot work with."""
 
+    def suited(self, prior: Prior) -> "RoundsMethod":
+        """Return the method with all that depends on the prior settled."""
+        del prior
+        return self
+
     @abc.abstractmethod
     def start_region(self, dim: int) -> Any:
         """Return the region before the first round: arrays of fixed shapes."""
@@ -187,6 +192,20 @@ class RoundsMethod(abc.ABC):
 
         Up to a factor; 0 for rows that it may not use.
         """
+
+    def from_prior(self, state: RoundsState) -> Array:
+        """Return rows that are the prior's where the latent lives, bool `[B]`."""
+        return state.round == 0
+
+    def placing_weights(
+        self, plan: "Plan", state: RoundsState, weights: Array
+    ) -> Array:
+        """Return how much rows count for the Gaussian that training begins at, `[B]`.
+
+        By default as in training, `weights`.
+        """
+        del plan, state
+        return weights
 
     @abc.abstractmethod
     def loss(self, prior: AnyPrior, index: Array) -> Loss:

@@ -7,6 +7,7 @@ are N(0, I): `normality` tells rows of other origin.
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtr
@@ -15,6 +16,7 @@ from flowinv.flows.base import standard_normal_log_prob
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.state import RoundsState
+from flowinv.sequential.wide import WideFlow, WideNormal
 
 __all__ = [
     "KS_LIMIT",
@@ -25,6 +27,7 @@ __all__ = [
     "normality",
     "posterior_distance",
     "prior_distance",
+    "resampled",
 ]
 
 # sqrt(N) times the Kolmogorov-Smirnov statistic exceeds this by chance once in 1e9
@@ -56,14 +59,39 @@ def from_box(plan: Plan, key: Array, box: Box) -> Proposal:
 
 
 def from_posterior(
-    plan: Plan, key: Array, state: RoundsState, x_obs: Array
+    plan: Plan, key: Array, state: RoundsState, x_obs: Array, scale: float = 1.0
 ) -> Proposal:
-    """Draw from the last posterior."""
+    """Draw from the last posterior, its base widened by `scale`."""
     prior = plan.estimator.prior_of(state.variables.frozen)
-    w = plan.draws(key, state.variables, x_obs, plan.method.num_simulations)
-    log_q = plan.log_q(state.variables, w, x_obs)
+    wide = WideFlow(plan, state.variables, x_obs, WideNormal(scale))
+    w = wide.sample(key, plan.method.num_simulations)
     theta, log_det = prior.from_latent_and_log_det(w)
-    return Proposal(theta, log_q - log_det)
+    return Proposal(theta, wide.log_probs(w)[1] - log_det)
+
+
+def resampled(key: Array, log_w: Array, count: int) -> tuple[Array, Array]:
+    """Take candidates by their weights, none twice.
+
+    The `count` largest of log w plus Gumbel noise: each is there with the chance
+    1 - exp(-w / t), t the threshold that the next one would have had to exceed
+    (bottom-k sampling: Cohen and Kaplan 2007, doi:10.1145/1281100.1281133). Weights
+    over chances make sums over those taken unbiased, as few as the candidates may be.
+
+    Args:
+        key: typed key.
+        log_w: log of target over proposal at candidates, `[M]`, M above `count`; -inf
+            for those that must not be taken, `count` of them at most left.
+        count: how many are taken, N.
+
+    Returns:
+        Their numbers `[N]`, and log of target over the density that they now have,
+        `[N]`: constant where M is many times N.
+    """
+    noise = jax.random.gumbel(key, log_w.shape, log_w.dtype)
+    largest, taken = jax.lax.top_k(log_w + noise, count + 1)
+    taken, own = taken[:-1], log_w[taken[:-1]]
+    chance = -jnp.expm1(-jnp.exp(own - largest[-1]))
+    return taken, own - jnp.log(chance) + math.log(count / len(log_w))
 
 
 def box_distance(plan: Plan, box: Box, theta: Array) -> Array:
@@ -72,16 +100,16 @@ def box_distance(plan: Plan, box: Box, theta: Array) -> Array:
 
 
 def posterior_distance(
-    plan: Plan, state: RoundsState, x_obs: Array, theta: Array
+    plan: Plan, state: RoundsState, x_obs: Array, theta: Array, scale: float = 1.0
 ) -> Array:
-    """`normality` of rows that came from the last posterior; 0 for an ensemble."""
+    """`normality` of rows of `from_posterior`; 0 for an ensemble."""
     estimator, variables = plan.estimator, state.variables
     if variables.num_members > 1:
         return jnp.zeros((), jnp.float32)
     w = estimator.prior_of(variables.frozen).to_latent(theta)
     features = estimator.features(variables.frozen, x_obs[None])
     base, _ = estimator.apply_flow("inverse_and_log_det", variables.params, w, features)
-    return normality(base)
+    return normality(base / scale)
 
 
 def normality(base: Array) -> Array:

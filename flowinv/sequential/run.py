@@ -155,7 +155,7 @@ def _admitted(
     x_shape = admit_simulator(simulator, estimator.prior)
     admit_estimator(estimator, x_shape)
     method.check_prior(estimator.prior)
-    return method, x_shape
+    return method.suited(estimator.prior), x_shape
 
 
 class _Driver:

@@ -180,7 +180,7 @@ def test_plain_npe_is_bent_by_a_proposal():
 
 
 def test_the_combined_loss_adds_npe_on_the_rows_of_the_prior():
-    batch = rows_of(20)._replace(round=jnp.arange(20) % 2)
+    batch = rows_of(20)._replace(from_prior=jnp.arange(20) % 2 == 0)
     params = (0.4, -0.3)
     plain = make_apt_loss(5)(gaussian, params, batch, KEY)
     both = make_apt_loss(5, combined=True)(gaussian, params, batch, KEY)
@@ -201,7 +201,7 @@ def test_the_combined_loss_adds_npe_on_the_rows_of_the_prior():
             lambda: make_apt_loss(5, combined=True)(
                 gaussian, (0.5, 0.0), rows_of(20), KEY
             ),
-            "batch with the round of each row; got none",
+            "batch with from_prior of each row; got none",
         ),
     ],
 )

@@ -77,7 +77,7 @@ def quick():
         if name == "hybrid":
             return APT(truncated_rounds=1, **fields)
         if name == "apt":
-            return APT(**fields)
+            return APT(**{"truncated_rounds": 0, "combined": False, **fields})
         return Truncated(region=name, **fields)
 
     return make

@@ -57,10 +57,10 @@ def infer(prior, simulator, x_obs, method, seed=1):
 
 
 @pytest.mark.parametrize(
-    ("name", "noise"), [("auto", 1e-4), ("auto", 1e-5), ("apt", 1e-4)]
+    ("name", "noise"), [(n, noise) for n in KINDS_OF_ROUNDS for noise in (1e-4, 1e-5)]
 )
 def test_a_noise_far_below_the_prior(name, noise):
-    """Widths within a tenth, five rounds of 1,000. At 1e-5 atoms fail (20 times)."""
+    """Widths within a tenth, five rounds of 1,000."""
     method = KINDS_OF_ROUNDS[name](num_rounds=5, num_simulations=1_000)
     prior = normal([0.0, 0.0], [1.0, 1.0])
     theta = infer(prior, Location((noise, noise)), [0.3, -1.2], method)

@@ -13,9 +13,10 @@ from flowinv.models.posterior import Posterior
 from flowinv.priors.cut import Box
 from flowinv.sequential.boxes import box_at
 from flowinv.sequential.method import Plan
-from flowinv.sequential.proposals import KS_LIMIT
+from flowinv.sequential.proposals import KS_LIMIT, resampled
 from flowinv.sequential.run import check_proposal
 from flowinv.sequential.state import PROPOSE
+from flowinv.sequential.wide import Ball, WideFlow, WideNormal
 
 X_OBS = jnp.asarray([0.3, -0.6])
 
@@ -79,14 +80,30 @@ def test_density_of_each_proposal(later, method):
         truncated = stats.truncnorm.logpdf(np.asarray(rows.theta), low, high).sum(-1)
         np.testing.assert_allclose(rows.log_prob, truncated, atol=1e-3)
     elif method == "hdr":
-        # Prior density up to one constant, the mass of the region.
-        gap = np.asarray(rows.log_prob - plan.estimator.prior.log_prob(rows.theta))
-        np.testing.assert_allclose(gap, gap[0], atol=1e-4)
-        assert gap[0] > 0
+        # Prior density over the region's mass, but for chances of being taken.
+        gap = np.asarray(plan.estimator.prior.log_prob(rows.theta) - rows.log_prob)
+        assert len(np.unique(np.asarray(rows.theta), axis=0)) == 300
+        prior = jax.random.normal(jax.random.key(2), (200_000, 2))
+        mass = float((log_q(plan, state, prior) >= state.region.level).mean())
+        # 300 rows of 16 times as many: mean ratio to 5 sds of 2 %.
+        assert np.exp(gap).mean() == pytest.approx(mass, rel=0.1)
+        assert gap.std() < 0.2
     else:
+        # The posterior with an area twice as large: base draws times sqrt(2).
         posterior = Posterior(plan.estimator, state.variables)
         expected = posterior.log_prob(rows.theta[None], X_OBS[None])[0]
+        squared = (in_base(plan, state, rows.theta) ** 2).sum(-1)
+        expected = expected + 0.25 * squared - np.log(2.0)
         np.testing.assert_allclose(rows.log_prob, expected, atol=2e-3)
+        assert squared.mean() / 4 == pytest.approx(1.0, abs=0.2)
+
+
+@compiled
+def in_base(plan, state, theta):
+    est, frozen = plan.estimator, state.variables.frozen
+    w = est.prior_of(frozen).to_latent(theta)
+    features = est.features(frozen, X_OBS[None])
+    return est.apply_flow("inverse_and_log_det", state.variables.params, w, features)[0]
 
 
 @compiled
@@ -119,8 +136,78 @@ def test_highest_density_region_holds_prior_draws(later):
     prior = jax.random.normal(jax.random.key(2), (200_000, 2))
     prior = prior[log_q(plan, state, prior) >= level]
     edges = np.quantile(prior[:, 0], np.linspace(0, 1, 7)[1:-1])
-    counts = np.bincount(np.digitize(rows.theta[:, 0], edges), minlength=6)
+    ratio = np.exp(plan.estimator.prior.log_prob(rows.theta) - rows.log_prob)
+    which = np.digitize(rows.theta[:, 0], edges)
+    counts = np.bincount(which, weights=ratio / ratio.mean(), minlength=6)
     assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("many", [2, 16])
+def test_rows_taken_by_weight_are_unbiased(many):
+    """Means under N(0, 1) of candidates from N(0, 4), 2,000 times 100 rows.
+
+    Ratios over chances make them right to 5 standard errors; left out, as few
+    candidates as twice the rows make the variance wrong by more than 20.
+    """
+
+    @jax.jit
+    @jax.vmap
+    def once(key):
+        theta = 2.0 * jax.random.normal(key, (many * 100,))
+        log_w = -0.5 * theta**2 + 0.125 * theta**2 + np.log(2.0)
+        taken, ratio = resampled(jax.random.fold_in(key, 1), log_w, 100)
+        own = theta[taken]
+        weight = jnp.exp(ratio)
+        right = jnp.stack([weight.mean(), (weight * own**2).mean()])
+        return right, (own**2).mean(), jnp.unique(taken, size=100, fill_value=-1)
+
+    right, plain, taken = once(jax.random.split(jax.random.key(0), 2_000))
+    error = np.asarray(right).std(0) / 2_000**0.5
+    assert (np.abs(right.mean(0) - 1.0) < 5 * error).all()
+    assert int(taken.min()) >= 0
+    if many == 2:
+        assert abs(plain.mean() - 1.0) > 20 * plain.std() / 2_000**0.5
+
+
+def test_members_of_an_ensemble_are_mixed(later):
+    """Two networks: the mean of their densities, and draws in turn."""
+    plan, state = later("hdr")
+    own = state.variables
+    moved = jax.tree.map(lambda leaf: leaf, own.params)
+    moved["flow"]["head"]["correction"]["bias"] = jnp.asarray([5.0, 5.0, -1.0, -1.0])
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), own.params, moved)
+    other = dataclasses.replace(own, params=moved)
+    mixed = dataclasses.replace(own, params=both, num_members=2)
+    flows = [
+        WideFlow(plan, variables, X_OBS, WideNormal(1.3))
+        for variables in (own, other, mixed)
+    ]
+    w = jax.jit(lambda key: flows[2].sample(key, 1_001))(jax.random.key(0))
+    assert w.shape == (1_001, 2)
+    first, second, mean = (jax.jit(flow.log_probs)(w) for flow in flows)
+    for a, b, c in zip(first, second, mean, strict=True):
+        np.testing.assert_allclose(c, np.logaddexp(a, b) - np.log(2.0), atol=1e-4)
+    # Where a network drew a row, it is denser.
+    np.testing.assert_array_equal((first[1] > second[1])[::2], True)
+    np.testing.assert_array_equal((first[1] < second[1])[1::2], True)
+
+
+def test_a_ball_is_even_where_the_flow_is_gaussian(later):
+    """Density one over the volume of an ellipse, or of its share in an ensemble."""
+    plan, state = later("hdr")
+    ball = WideFlow(plan, state.variables, X_OBS, Ball(1.5))
+    w = jax.jit(lambda key: ball.sample(key, 4_000))(jax.random.key(0))
+    own, even = jax.jit(ball.log_probs)(w)
+    np.testing.assert_allclose(own, log_q(plan, state, w), atol=1e-4)
+    draws = np.asarray(plan.draws(jax.random.key(1), state.variables, X_OBS, 20_000))
+    area = np.pi * 1.5**2 * np.sqrt(np.linalg.det(np.cov(draws.T)))
+    np.testing.assert_allclose(even, -np.log(area), atol=0.05)
+    # Even in the base: the squared radius is uniform.
+    radius = np.linalg.norm((np.asarray(w) - draws.mean(0)) / draws.std(0), axis=1)
+    assert radius.max() < 1.6
+    assert np.mean(radius**2 / 1.5**2) == pytest.approx(0.5, abs=0.03)
+    outside = draws.mean(0) + 1.7 * draws.std(0)
+    assert jax.jit(ball.log_probs)(jnp.asarray(outside)[None])[1][0] == -np.inf
 
 
 @pytest.mark.parametrize("name", ["box", "apt", "hybrid"])

@@ -216,16 +216,21 @@ def test_rows_of_boxes_and_of_regions_in_them_are_the_prior_together(estimator, 
     assert radius.max() <= 0.8 + 1e-4
     assert len(np.unique(np.asarray(rows.theta), axis=0)) == 2_000
     disc = 1.0 - np.exp(-0.5 * 0.8**2)
-    gap = rows.log_prob - plan.estimator.prior.log_prob(rows.theta)
-    # 16,000 candidates: 0.26 of the box's to 1.4 %; three of it.
-    np.testing.assert_allclose(gap, -np.log(disc), atol=0.05)
+    ratio = np.exp(plan.estimator.prior.log_prob(rows.theta) - rows.log_prob)
+    # 16,000 candidates from the box, 0.39 of them in the disc: to 1 %, five of it.
+    assert ratio.mean() == pytest.approx(disc, rel=0.05)
+    # The ball is far wider than this disc: few candidates come from there.
+    assert ratio.std() < 0.1 * disc
     valid = jnp.ones(2_000, bool)
     state = appended(plan, state, rows, rows.theta, valid)
     weights = np.asarray(weights_of(plan, state))
     inside = np.linalg.norm(state.theta[:6_000], axis=-1) <= 0.8
     np.testing.assert_array_equal(weights[:6_000] > 0, inside)
-    # In the disc all three rounds have drawn everywhere: one weight for all.
-    np.testing.assert_allclose(weights[:6_000][inside], 1.0, rtol=1e-5)
+    # In the disc all three rounds have drawn everywhere: one weight for all, but for
+    # the chance that a candidate of the last was taken.
+    early, last = np.where(inside[:4_000])[0], weights[4_000:6_000]
+    np.testing.assert_allclose(weights[early], weights[early[0]], rtol=1e-3)
+    assert last.mean() == pytest.approx(weights[early[0]], rel=1e-3)
 
 
 def test_few_candidates_widen_the_region(estimator, quick):
@@ -236,10 +241,11 @@ def test_few_candidates_widen_the_region(estimator, quick):
     rows = propose(plan, state)
     assert len(np.unique(np.asarray(rows.theta), axis=0)) == 300
     radius = np.linalg.norm(rows.theta, axis=-1).max()
-    gap = rows.log_prob - plan.estimator.prior.log_prob(rows.theta)
-    np.testing.assert_allclose(gap, np.log(8.0), atol=1e-4)
-    # The 300 innermost of 2,400 hold an eighth of the prior, to 5 %: three of it.
-    assert 1.0 - np.exp(-0.5 * radius**2) == pytest.approx(0.125, rel=0.15)
+    mass = 1.0 - np.exp(-0.5 * radius**2)
+    # All 300 innermost are taken: prior over mixture, known to 6 %; three of it.
+    ratio = np.exp(plan.estimator.prior.log_prob(rows.theta) - rows.log_prob)
+    assert ratio.mean() == pytest.approx(mass, rel=0.2)
+    assert 0.02 < mass < 0.2
     state = appended(plan, state, rows, rows.theta, jnp.ones(300, bool))
     assert usable(plan, state)[:300].all()
 

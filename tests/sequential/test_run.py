@@ -271,8 +271,9 @@ BAD = [
     (APT(num_atoms=1), "num_atoms of at least 2; got 1"),
     (APT(num_atoms=500), "num_atoms of at most the batch's 64 rows; got 500"),
     (APT(num_atoms="many"), "num_atoms to be a number or 'all'; got 'many'"),
-    (APT(truncated_rounds=10), "truncated_rounds from 0 to 9; got 10"),
-    (APT(combined=True, keep_prior_rows=False), "combined with keep_prior_rows"),
+    (APT(truncated_rounds=10), "truncated_rounds from 0 to 9, or 'auto'; got 10"),
+    (APT(truncated_rounds="few"), "truncated_rounds from 0 to 9, or 'auto'; got 'few'"),
+    (APT(widening=0.5), "widening from 1 to 10; got 0.5"),
 ]
 
 
