@@ -1,7 +1,7 @@
 """Tasks of the standard benchmark (Lueckmann et al. 2021, arXiv:2101.04653).
 
-two_moons and slcp with box priors, gaussian_linear with a normal prior and
-gaussian_linear_uniform with a box, both in any dimension. Their fixed observations here
+Eight of its ten: those without a differential equation. The gaussian_linears come in
+any dimension. Their fixed observations here
 are flowinv's own; the benchmark's are read with `--references`.
 """
 
@@ -13,17 +13,26 @@ import numpy as np
 from jax import Array
 
 from flowinv.priors.latent import Prior, normal, uniform
+from flowinv.priors.whitened import MultivariateNormal
+from flowinv.simulators.bernoulli_glm import BernoulliGlm, glm_precision
+from flowinv.simulators.distractors import SlcpDistractors
 from flowinv.simulators.gaussian_linear import GaussianLinear
+from flowinv.simulators.gaussian_mixture import GaussianMixture
 from flowinv.simulators.slcp import Slcp
 from flowinv.simulators.two_moons import TwoMoons
 from flowinv.tasks.options import integer, parse_options
-from flowinv.tasks.task import Reference, Task
+from flowinv.tasks.task import ExactDraws, Reference, Task
+from flowinv.types import Simulator
 
 __all__ = [
     "GAUSSIAN_OPTIONS",
+    "bernoulli_glm",
+    "bernoulli_glm_raw",
     "gaussian_linear",
     "gaussian_linear_uniform",
+    "gaussian_mixture",
     "slcp",
+    "slcp_distractors",
     "two_moons",
 ]
 
@@ -54,6 +63,58 @@ def slcp(texts: Mapping[str, str]) -> Task:
     prior = _box(simulator.names, 3.0)
     text = "Mean and covariance of a 2-D normal from four points: four modes."
     return _task("slcp", simulator, prior, text, None)
+
+
+def slcp_distractors(texts: Mapping[str, str]) -> Task:
+    """Build slcp_distractors: slcp among 92 numbers of heavy tails."""
+    parse_options("slcp_distractors", texts, {})
+    simulator = SlcpDistractors()
+    prior = _box(simulator.names, 3.0)
+    text = "The four points of slcp among 92 numbers that say nothing."
+    return _task("slcp_distractors", simulator, prior, text, None)
+
+
+def gaussian_mixture(texts: Mapping[str, str]) -> Task:
+    """Build gaussian_mixture: U[-10, 10]^2, exact posterior draws."""
+    parse_options("gaussian_mixture", texts, {})
+    simulator, half = GaussianMixture(), 10.0
+
+    def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray:
+        return simulator.posterior(x, half, num_samples, _generator(key))
+
+    prior = _box(simulator.names, half)
+    text = "Location of a normal whose sd is 1 or 0.1."
+    return _task("gaussian_mixture", simulator, prior, text, exact)
+
+
+def bernoulli_glm(texts: Mapping[str, str]) -> Task:
+    """Build bernoulli_glm: spike count and spike-triggered sums."""
+    return _glm("bernoulli_glm", texts, raw=False)
+
+
+def bernoulli_glm_raw(texts: Mapping[str, str]) -> Task:
+    """Build bernoulli_glm_raw: all spikes."""
+    return _glm("bernoulli_glm_raw", texts, raw=True)
+
+
+def _glm(name: str, texts: Mapping[str, str], raw: bool) -> Task:
+    parse_options(name, texts, {})
+    simulator = BernoulliGlm(raw)
+    factor = np.linalg.cholesky(np.linalg.inv(glm_precision()))
+    block = MultivariateNormal(np.zeros(len(factor)), factor)
+    columns, units = range(len(factor)), [""] * len(factor)
+    prior = Prior([(block, columns)], simulator.names, units)
+
+    def exact(x: np.ndarray, num_samples: int, key: Array) -> ExactDraws:
+        # Imported here: numpyro loads only when a reference is asked for.
+        from flowinv.samplers.nuts import nuts_posterior
+
+        found = nuts_posterior(simulator, prior, x, num_samples, key)
+        r_hat, ess = float(found.r_hat.max()), float(found.ess.min())
+        return ExactDraws(found.draws, r_hat, ess, int(found.num_divergent))
+
+    text = "Offset and filter of a neuron from 100 time bins of spikes."
+    return _task(name, simulator, prior, text, exact)
 
 
 def gaussian_linear(texts: Mapping[str, str]) -> Task:
@@ -104,7 +165,7 @@ def _generator(key: Array) -> np.random.Generator:
 
 def _task(
     name: str,
-    simulator: GaussianLinear | Slcp | TwoMoons,
+    simulator: Simulator,
     prior: Prior,
     description: str,
     exact: Reference | None,

@@ -6,9 +6,13 @@ from flowinv.checks import check_known
 from flowinv.tasks.beam_profile import BEAM_OPTIONS, beam_profile
 from flowinv.tasks.benchmark import (
     GAUSSIAN_OPTIONS,
+    bernoulli_glm,
+    bernoulli_glm_raw,
     gaussian_linear,
     gaussian_linear_uniform,
+    gaussian_mixture,
     slcp,
+    slcp_distractors,
     two_moons,
 )
 from flowinv.tasks.from_file import is_file_spec, task_from_file
@@ -22,9 +26,13 @@ Builder = Callable[[Mapping[str, str]], Task]
 
 TASKS: dict[str, tuple[Builder, tuple[str, ...]]] = {
     "beam_profile": (beam_profile, tuple(BEAM_OPTIONS)),
+    "bernoulli_glm": (bernoulli_glm, ()),
+    "bernoulli_glm_raw": (bernoulli_glm_raw, ()),
     "gaussian_linear": (gaussian_linear, tuple(GAUSSIAN_OPTIONS)),
     "gaussian_linear_uniform": (gaussian_linear_uniform, tuple(GAUSSIAN_OPTIONS)),
+    "gaussian_mixture": (gaussian_mixture, ()),
     "slcp": (slcp, ()),
+    "slcp_distractors": (slcp_distractors, ()),
     "step_scan": (step_scan, tuple(SCAN_OPTIONS)),
     "two_moons": (two_moons, ()),
 }
@@ -51,7 +59,8 @@ def task(spec: str) -> Task:
     `beam_profile` takes prior (today, slides), points (200, 100), samples, rotation,
     nuisance, observable (projections, knife_edge), image and noise_free; `step_scan`
     takes prior, points, photons, background, drift, jitter, read_noise, fit_amplitude
-    and fit_background; the `gaussian_linear`s take dim; `two_moons` and `slcp` nothing.
+    and fit_background; the `gaussian_linear`s take dim; the others of the benchmark
+    nothing.
 
     `file.py:name` takes a `Task` of your own, or a function without arguments that
     returns one; `file.py` alone looks for `task`.
