@@ -71,7 +71,8 @@ def slcp_distractors(texts: Mapping[str, str]) -> Task:
     simulator = SlcpDistractors()
     prior = _box(simulator.names, 3.0)
     text = "The four points of slcp among 92 numbers that say nothing."
-    return _task("slcp_distractors", simulator, prior, text, None)
+    # Two degrees of freedom: x has no variance.
+    return _task("slcp_distractors", simulator, prior, text, None, "asinh")
 
 
 def gaussian_mixture(texts: Mapping[str, str]) -> Task:
@@ -169,6 +170,7 @@ def _task(
     prior: Prior,
     description: str,
     exact: Reference | None,
+    input_scaling: str = "none",
 ) -> Task:
     return Task(
         prior,
@@ -177,6 +179,6 @@ def _task(
         description=description,
         num_observations=NUM_OBSERVATIONS,
         observation_key=OBSERVATION_KEY,
-        input_scaling="none",
+        input_scaling=input_scaling,
         exact=exact,
     )
