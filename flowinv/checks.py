@@ -64,6 +64,9 @@ def check_known(what: str, name: str, known: Iterable[str]) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    # A typing error has one near name; others are far behind it.
+    if near and difflib.SequenceMatcher(None, near[0], name).ratio() > 0.9:
+        near = near[:1]
     remedy = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
     fail(what, f"to be one of {', '.join(known)}", repr(name), remedy)
 
