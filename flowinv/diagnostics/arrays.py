@@ -5,7 +5,14 @@ from jax.typing import ArrayLike
 
 from flowinv.checks import check_last_axis, check_shape, fail
 
-__all__ = ["draws", "draws_per_row", "matrix", "two_samples", "z_scored"]
+__all__ = [
+    "draws",
+    "draws_per_row",
+    "matrix",
+    "sets_of_draws",
+    "two_samples",
+    "z_scored",
+]
 
 
 def matrix(what: str, value: ArrayLike) -> np.ndarray:
@@ -32,6 +39,36 @@ def two_samples(
     return reference, samples
 
 
+def sets_of_draws(
+    reference: ArrayLike, samples: ArrayLike, least: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both sets as finite float64, of one observation or of S observations.
+
+    Args:
+        reference: `[n, D]`, or `[S, n, D]`.
+        samples: `[m, D]`, or `[S, m, D]`.
+        least: fewest draws of a set.
+
+    Raises:
+        ValueError: other shapes, too few draws, or numbers that are not finite.
+    """
+    both = []
+    for what, value in (("reference", reference), ("samples", samples)):
+        array = np.asarray(value, np.float64)
+        if array.ndim == 3 and 0 not in array.shape:
+            draws(what, array.reshape(-1, array.shape[-1]), 1)
+            if array.shape[1] < least:
+                fail(what, f"with at least {least} rows", array.shape[1])
+        else:
+            array = draws(what, array, least)
+        both.append(array)
+    check_last_axis("samples", both[1].shape, both[0].shape[-1])
+    if both[0].shape[:-2] != both[1].shape[:-2]:
+        expected = "of as many observations as reference"
+        fail("samples", expected, (both[0].shape, both[1].shape))
+    return both[0], both[1]
+
+
 def draws(what: str, value: ArrayLike, least: int) -> np.ndarray:
     """Return `value` as a matrix of at least `least` draws."""
     array = matrix(what, value)
@@ -55,9 +92,12 @@ def z_scored(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale both sets by the mean and sd (n - 1) of the reference.
 
-    A parameter that is constant in the reference is shifted only.
+    A parameter that is constant in the reference is shifted only. Sets `[n, D]`, or
+    `[S, n, D]`: each observation by its own reference.
     """
-    shift = reference.mean(0)
-    scale = reference.std(0, ddof=1) if len(reference) > 1 else np.zeros_like(shift)
+    shift = reference.mean(-2, keepdims=True)
+    scale = np.zeros_like(shift)
+    if reference.shape[-2] > 1:
+        scale = reference.std(-2, ddof=1, keepdims=True)
     scale = np.where(scale > 0, scale, 1.0)
     return (reference - shift) / scale, (samples - shift) / scale

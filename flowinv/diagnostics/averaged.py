@@ -10,11 +10,14 @@ Reference: Talts et al. 2018, arXiv:1804.06788 (section 3).
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.diagnostics.arrays import draws_per_row
 from flowinv.diagnostics.check import Check, Finding, Inputs, Numbers
+from flowinv.diagnostics.device import in_float64
 from flowinv.diagnostics.sbc import holm
 
 __all__ = ["AVERAGED", "Averaged", "data_averaged"]
@@ -51,18 +54,23 @@ def data_averaged(theta: ArrayLike, samples: ArrayLike) -> Averaged:
     from scipy import stats
 
     draws_per_row(theta, samples)
-    theta, samples = np.asarray(theta, np.float64), np.asarray(samples, np.float64)
+    theta, samples = np.asarray(theta), np.asarray(samples)
     # Truths of one half and draws of the other: those of one row depend on each other.
     half = len(theta) // 2
     p = [
         stats.ks_2samp(own, other).pvalue
         for own, other in zip(theta[:half].T, samples[half:, 0].T, strict=True)
     ]
-    sd = np.where(theta.std(0) > 0, theta.std(0), 1.0)
-    return Averaged(
-        *(np.array(p), holm(p), samples.std((0, 1)) / sd),
-        (samples.mean((0, 1)) - theta.mean(0)) / sd,
-    )
+    return Averaged(np.array(p), holm(p), *_moments(theta, samples))
+
+
+@in_float64()
+def _moments(theta: Array, samples: Array) -> tuple[Array, Array]:
+    """Ratio of sds, and shift of means in sds of the truths."""
+    theta, samples = theta.astype(float), samples.astype(float)
+    sd = jnp.where(theta.std(0) > 0, theta.std(0), 1.0)
+    shift = (samples.mean((0, 1)) - theta.mean(0)) / sd
+    return samples.std((0, 1)) / sd, shift
 
 
 def _measure(inputs: Inputs) -> Numbers:

@@ -242,9 +242,9 @@ def finite_rows(simulated: np.ndarray, least: int) -> np.ndarray | None:
     return None if len(rows) < least else rows
 
 
-def least_spread(rows: np.ndarray) -> np.ndarray:
+def least_spread(rows: Any) -> Any:
     """Rounding of each column: a number that hardly varies is known to that."""
-    return 1e-6 * np.abs(rows).max(0) + 1e-30
+    return 1e-6 * abs(rows).max(0) + 1e-30
 
 
 def said_of_all(inputs: Inputs, finding: Finding | None) -> list[Finding | None]:

@@ -9,7 +9,9 @@ Reference: Hermans et al. 2022, arXiv:2110.06581 (ensembles are more conservativ
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail
@@ -22,6 +24,7 @@ from flowinv.diagnostics.check import (
     beyond,
     of_answers,
 )
+from flowinv.diagnostics.device import in_float64
 
 __all__ = ["MEMBERS", "Disagreement", "disagreement"]
 
@@ -30,7 +33,7 @@ MOST_SHIFT = 0.5
 
 
 class Disagreement(NamedTuple):
-    """How far members are from each other.
+    """How far members are from each other, `[D]`, or `[S, D]` for S observations.
 
     Attributes:
         shift: sd of the members' means, in sds of their posteriors, `[D]`.
@@ -44,24 +47,34 @@ class Disagreement(NamedTuple):
 
 
 def disagreement(samples: ArrayLike) -> Disagreement:
-    """Compare members' draws for one observation.
+    """Compare members' draws, on the device.
 
     Args:
-        samples: draws of each member, `[M, n, D]`, M and n at least 2.
+        samples: draws of each member, `[M, n, D]`, M and n at least 2, or
+            `[S, M, n, D]` for S observations in one call.
 
     Raises:
         ValueError: another shape, or fewer.
     """
-    samples = np.asarray(samples, np.float64)
-    if samples.ndim != 3 or min(samples.shape[:2]) < 2:
-        fail("samples", "with shape (M, n, D), M and n at least 2", samples.shape)
-    mean, variance = samples.mean(1), samples.var(1, ddof=1)
-    within = np.maximum(variance.mean(0), 1e-300)
+    shape = np.shape(samples)
+    if len(shape) not in (3, 4) or min(shape[-3:-1]) < 2:
+        fail("samples", "with shape (M, n, D), M and n at least 2", shape)
+    return _compared(np.asarray(samples))
+
+
+@in_float64()
+def _compared(samples: Array) -> Disagreement:
+    samples = samples.astype(float)
+    mean, variance = samples.mean(-2), samples.var(-2, ddof=1)
+    within = jnp.maximum(variance.mean(-2), 1e-300)
     # The means' own sampling noise is no disagreement.
-    between = np.maximum(mean.var(0, ddof=1) - within / samples.shape[1], 0.0)
-    sd = np.sqrt(np.maximum(variance, 1e-300))
+    between = mean.var(-2, ddof=1) - within / samples.shape[-2]
+    between = jnp.maximum(between, 0.0)
+    sd = jnp.sqrt(jnp.maximum(variance, 1e-300))
     return Disagreement(
-        np.sqrt(between / within), sd.max(0) / sd.min(0), between / (between + within)
+        shift=jnp.sqrt(between / within),
+        ratio=sd.max(-2) / sd.min(-2),
+        share=between / (between + within),
     )
 
 

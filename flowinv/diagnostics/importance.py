@@ -16,7 +16,9 @@ doi:10.1198/tech.2009.08017 (fit of the generalised Pareto distribution); Dax et
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, check_shape, fail
@@ -30,6 +32,7 @@ from flowinv.diagnostics.check import (
     of_label,
     said_of_all,
 )
+from flowinv.diagnostics.device import at_once, in_float64, of_each
 
 __all__ = ["WEIGHTS", "Importance", "corrected", "importance", "pareto_tail"]
 
@@ -41,10 +44,10 @@ LEAST_EFFICIENCY = 0.5
 
 
 class Importance(NamedTuple):
-    """What weights say of draws.
+    """What weights say of draws: numbers, or arrays `[S]` for S observations.
 
     Attributes:
-        log_weights: smoothed, with a mean weight of 1, `[n]`.
+        log_weights: smoothed, with a mean weight of 1, `[n]`, or `[S, n]`.
         efficiency: effective share of the draws, (sum w)^2 / (n sum w^2).
         k: tail index; below 0.5 good, above 0.7 weights cannot correct the draws.
         log_evidence: log of the mean raw weight.
@@ -52,57 +55,65 @@ class Importance(NamedTuple):
     """
 
     log_weights: np.ndarray
-    efficiency: float
-    k: float
-    log_evidence: float
-    log_evidence_error: float
+    efficiency: float | np.ndarray
+    k: float | np.ndarray
+    log_evidence: float | np.ndarray
+    log_evidence_error: float | np.ndarray
 
 
 def importance(
     log_likelihood: ArrayLike, log_prior: ArrayLike, log_q: ArrayLike
 ) -> Importance:
-    """Weigh posterior draws.
+    """Weigh posterior draws, on the device.
 
     Args:
         log_likelihood: log p(x | theta) of each draw, up to a constant (which the
-            evidence then has too), `[n]`.
-        log_prior: log density of the prior, `[n]`.
-        log_q: log density of the posterior that was drawn from, `[n]`.
+            evidence then has too), `[n]`, or `[S, n]` for S observations in one call.
+        log_prior: log density of the prior, of the same shape.
+        log_q: log density of the posterior that was drawn from, of the same shape.
 
     Raises:
         ValueError: shapes that do not fit, NaN, or fewer than 50 draws. Draws that the
             likelihood or the prior excludes (-inf) are right: they weigh nothing.
     """
     given = [np.asarray(a, np.float64) for a in (log_likelihood, log_prior, log_q)]
-    if given[0].ndim != 1:
-        fail("log_likelihood", "with shape (n,)", given[0].shape)
+    shape = given[0].shape
+    if len(shape) not in (1, 2):
+        fail("log_likelihood", "with shape (n,) or (S, n)", shape)
     for name, array in zip(("log_prior", "log_q"), given[1:], strict=True):
-        check_shape(name, array.shape, given[0].shape)
-    check_at_least("number of draws", len(given[0]), LEAST_DRAWS)
+        check_shape(name, array.shape, shape)
+    check_at_least("number of draws", shape[-1], LEAST_DRAWS)
     raw = given[0] + given[1] - given[2]
-    if np.isnan(raw).any() or not np.isfinite(raw).any() or (raw == np.inf).any():
+    excluded = (~np.isfinite(raw)).all(-1).any()
+    if np.isnan(raw).any() or excluded or (raw == np.inf).any():
         fail("weights", "to be numbers, not all zero", "NaN, infinity or zeros")
-    top = raw.max()
-    weights = np.exp(raw - top)
-    mean = weights.mean()
-    evidence = float(np.log(mean) + top)
-    error = float(weights.std(ddof=1) / (mean * np.sqrt(len(raw))))
-    smooth, k = _smoothed(weights)
-    share = smooth / smooth.mean()
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(share)
-    efficiency = float(share.sum() ** 2 / (len(share) * (share**2).sum()))
-    return Importance(log_weights, efficiency, k, evidence, error)
+    return at_once(_weighed, len(shape) == 1, raw)
+
+
+@in_float64()
+def _weighed(raw: Array) -> Importance:
+    def one(raw: Array) -> Importance:
+        top = raw.max()
+        weights = jnp.exp(raw - top)
+        mean = weights.mean()
+        error = weights.std(ddof=1) / (mean * jnp.sqrt(len(raw)))
+        smooth, k = _smoothed(weights)
+        share = smooth / smooth.mean()
+        efficiency = share.sum() ** 2 / (len(share) * (share**2).sum())
+        evidence = jnp.log(mean) + top
+        return Importance(jnp.log(share), efficiency, k, evidence, error)
+
+    return of_each(one, raw)
 
 
 def corrected(samples: ArrayLike, found: Importance, seed: int = 0) -> np.ndarray:
     """Draws of the exact posterior: `samples` `[n, D]`, taken again by their weights.
 
-    As many as the weights are worth (n times the efficiency), drawn without
-    replacement, so that none is there twice.
+    Of one observation. As many as the weights are worth (n times the efficiency), drawn
+    without replacement, so that none is there twice.
 
     Raises:
-        ValueError: weights that cannot correct the draws (k above 0.7).
+        ValueError: other shapes, or weights that cannot correct them (k above 0.7).
     """
     samples = np.asarray(samples)
     check_shape("samples", samples.shape[:1], found.log_weights.shape)
@@ -116,6 +127,11 @@ def corrected(samples: ArrayLike, found: Importance, seed: int = 0) -> np.ndarra
     return samples[np.argsort(-score)[:count]]
 
 
+class _Tail(NamedTuple):
+    k: Array
+    scale: Array
+
+
 def pareto_tail(excess: ArrayLike) -> tuple[float, float]:
     """Fit a generalised Pareto distribution: its shape k and scale.
 
@@ -126,49 +142,54 @@ def pareto_tail(excess: ArrayLike) -> tuple[float, float]:
     to 1/2 by as much as ten numbers would.
     """
     x = np.sort(np.asarray(excess, np.float64))
+    check_at_least("numbers above the threshold", len(x), 5)
+    k, scale = _fitted(x)
+    return k.item(), scale.item()
+
+
+def _tail(x: Array) -> _Tail:
+    """Fit to numbers `[m]` in order."""
     m = len(x)
-    check_at_least("numbers above the threshold", m, 5)
     points = 30 + int(np.sqrt(m))
     index = np.arange(1, points + 1)
     quarter = x[max(int(m / 4 + 0.5) - 1, 0)]
     theta = 1 / x[-1] + (1 - np.sqrt(points / (index - 0.5))) / (3 * quarter)
-    shape = np.log1p(-theta[:, None] * x).mean(1)
-    log_like = m * (np.log(-theta / shape) - shape - 1)
-    weights = np.exp(log_like - log_like.max())
+    shape = jnp.log1p(-theta[:, None] * x).mean(1)
+    log_like = m * (jnp.log(-theta / shape) - shape - 1)
+    weights = jnp.exp(log_like - log_like.max())
     best = (theta * weights).sum() / weights.sum()
-    k = np.log1p(-best * x).mean()
-    scale = -k / best
-    return float((m * k + 10 * 0.5) / (m + 10)), float(scale)
+    k = jnp.log1p(-best * x).mean()
+    return _Tail((m * k + 10 * 0.5) / (m + 10), -k / best)
 
 
-def _smoothed(weights: np.ndarray) -> tuple[np.ndarray, float]:
+_fitted = in_float64()(_tail)
+
+
+def _smoothed(weights: Array) -> tuple[Array, Array]:
     """Weights whose largest are replaced by quantiles of their fitted tail, and k."""
     n = len(weights)
     size = int(min(0.2 * n, 3 * np.sqrt(n)))
-    order = np.argsort(weights)
-    tail = order[n - size :]
-    threshold = weights[order[n - size - 1]]
+    order = jnp.argsort(weights)
+    tail, threshold = order[n - size :], weights[order[n - size - 1]]
     excess = weights[tail] - threshold
-    if not (excess[-1] > 1e-10 * max(threshold, 1e-300) and excess[0] >= 0):
-        return weights, 0.0  # all alike: nothing to smooth
-    k, scale = pareto_tail(np.maximum(excess, 1e-300))
+    # All alike: nothing to smooth.
+    alike = excess[-1] <= 1e-10 * jnp.maximum(threshold, 1e-300)
+    k, scale = _tail(jnp.where(alike, 1.0, jnp.maximum(excess, 1e-300)))
     p = (np.arange(size) + 0.5) / size
-    if abs(k) < 1e-12:
-        quantiles = -scale * np.log1p(-p)
-    else:
-        quantiles = scale / k * np.expm1(-k * np.log1p(-p))
-    smooth = weights.copy()
-    smooth[tail] = np.minimum(threshold + quantiles, weights.max())
-    return smooth, k
+    near = jnp.abs(k) < 1e-12
+    bent = scale / k * jnp.expm1(-k * np.log1p(-p))
+    quantiles = jnp.where(near, -scale * np.log1p(-p), bent)
+    smooth = weights.at[tail].set(jnp.minimum(threshold + quantiles, weights.max()))
+    return jnp.where(alike, weights, smooth), jnp.where(alike, 0.0, k)
 
 
-def _weighed(answered: Answered) -> bool:
+def _has_weights(answered: Answered) -> bool:
     return answered.weighing is not None and len(answered.draws) >= LEAST_DRAWS
 
 
 def _measure(inputs: Inputs) -> Numbers:
     numbers: dict[str, float | np.ndarray] = {}
-    for own in filter(_weighed, inputs.answered):
+    for own in filter(_has_weights, inputs.answered):
         found = importance(*own.weighing)
         figures = {
             "efficiency": found.efficiency,
@@ -182,7 +203,7 @@ def _measure(inputs: Inputs) -> Numbers:
 
 def _judge(numbers: Numbers, inputs: Inputs) -> Sequence[Finding | None]:
     off = []
-    for own in filter(_weighed, inputs.answered):
+    for own in filter(_has_weights, inputs.answered):
         figures = of_label(numbers, own.label)
         if figures["pareto_k"] > GOOD_K or figures["efficiency"] < LEAST_EFFICIENCY:
             share = 100 * figures["efficiency"]
@@ -196,7 +217,7 @@ WEIGHTS = Check(
     asks="Does the likelihood agree with the density of the draws?",
     limit="half of the draws effective, tail index k below 0.7",
     meaning="Where the likelihood is known, weights judge and correct the draws.",
-    needs=lambda inputs: any(map(_weighed, inputs.answered)),
+    needs=lambda inputs: any(map(_has_weights, inputs.answered)),
     measure=_measure,
     judge=_judge,
 )

@@ -10,11 +10,14 @@ Reference: Betancourt 2018, "Calibrating model-based inferences", arXiv:1803.083
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.diagnostics.arrays import draws_per_row
 from flowinv.diagnostics.check import Check, Inputs, Numbers
+from flowinv.diagnostics.device import in_float64
 
 __all__ = ["INFORMATION", "Information", "information"]
 
@@ -36,7 +39,7 @@ class Information(NamedTuple):
 
 
 def information(theta: ArrayLike, samples: ArrayLike) -> Information:
-    """Measure what posteriors have learned.
+    """Measure what posteriors have learned, on the device.
 
     Args:
         theta: true parameters, draws of the prior, `[S, D]`.
@@ -46,21 +49,27 @@ def information(theta: ArrayLike, samples: ArrayLike) -> Information:
         ValueError: shapes that do not fit.
     """
     draws_per_row(theta, samples)
-    theta, samples = np.asarray(theta, np.float64), np.asarray(samples, np.float64)
-    prior_sd = np.where(theta.std(0) > 0, theta.std(0), 1.0)
-    mean = samples.mean(1)
-    centred = (samples - mean[:, None]) / prior_sd
-    count = samples.shape[0] * (samples.shape[1] - 1)
-    # Mean of the posteriors' covariances, in units of the prior.
-    covariance = np.einsum("snd,sne->de", centred, centred) / count
+    covariance, z = _moments(np.asarray(theta), np.asarray(samples))
     values, vectors = np.linalg.eigh(covariance)
-    sd = np.maximum(samples.std(1), 1e-30)
     return Information(
         1.0 - np.diag(covariance),
-        np.sqrt((((mean - theta) / sd) ** 2).mean(0)),
+        z,
         float(1.0 - values[-1]),
         vectors[:, -1] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1]),
     )
+
+
+@in_float64()
+def _moments(theta: Array, samples: Array) -> tuple[Array, Array]:
+    """Mean of the posteriors' covariances, in units of the prior, and z."""
+    theta, samples = theta.astype(float), samples.astype(float)
+    prior_sd = jnp.where(theta.std(0) > 0, theta.std(0), 1.0)
+    mean = samples.mean(1)
+    centred = (samples - mean[:, None]) / prior_sd
+    count = samples.shape[0] * (samples.shape[1] - 1)
+    sd = jnp.maximum(samples.std(1), 1e-30)
+    z = jnp.sqrt((((mean - theta) / sd) ** 2).mean(0))
+    return jnp.einsum("snd,sne->de", centred, centred) / count, z
 
 
 def _measure(inputs: Inputs) -> Numbers:

@@ -12,8 +12,12 @@ taken, among which a right x lies rather in the middle.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
+from flowinv.checks import fail
 from flowinv.diagnostics.check import (
     Answered,
     Check,
@@ -26,6 +30,7 @@ from flowinv.diagnostics.check import (
     of_answers,
     said_of_all,
 )
+from flowinv.diagnostics.device import in_float64, of_each
 
 __all__ = ["COARSE", "LIKENESS", "MOST_ROWS", "Crowd", "Likeness", "crowd", "likeness"]
 
@@ -38,15 +43,15 @@ distance of the loneliest simulation beyond which the answer must not be trusted
 
 
 class Likeness(NamedTuple):
-    """How far x is from all simulations.
+    """How far x is from all simulations: numbers, or arrays `[S]`.
 
     Attributes:
         p: share of simulations at least as far from their nearest, x itself among them.
         ratio: x's distance over that of the loneliest simulation.
     """
 
-    p: float
-    ratio: float
+    p: float | np.ndarray
+    ratio: float | np.ndarray
 
 
 class Crowd(NamedTuple):
@@ -62,15 +67,28 @@ class Crowd(NamedTuple):
     scale: np.ndarray
     nearest: np.ndarray
 
-    def likeness(self, x: np.ndarray) -> Likeness:
-        """Compare x, `[*x_shape]`, with them."""
-        from scipy.spatial.distance import cdist
+    def likeness(self, x: ArrayLike, many: bool = False) -> Likeness:
+        """Compare x, `[*x_shape]`, or `[S, *x_shape]` of many, with them."""
+        own = np.asarray(x, np.float64).reshape(-1, len(self.scale)) / self.scale
+        if len(own) != (len(x) if many else 1):
+            fail("x", f"with {len(self.scale)} numbers", np.shape(x))
+        distance = _nearest(own, self.rows)
+        further = (self.nearest >= distance[:, None]).sum(-1)
+        share = (1 + further) / (len(self.rows) + 1)
+        found = Likeness(share, distance / max(self.nearest.max(), 1e-30))
+        return found if many else Likeness(*(value.item() for value in found))
 
-        own = np.asarray(x, np.float64).reshape(1, -1) / self.scale
-        distance = cdist(own, self.rows).min()
-        share = (1 + (self.nearest >= distance).sum()) / (len(self.rows) + 1)
-        loneliest = max(self.nearest.max(), 1e-30)
-        return Likeness(float(share), float(distance / loneliest))
+
+@in_float64("same")
+def _nearest(points: Array, rows: Array, same: bool = False) -> Array:
+    """Distance of each point `[m, L]` to its nearest row, `[m]`; but for its own."""
+
+    def one(point: Array, index: Array) -> Array:
+        squared = ((point - rows) ** 2).sum(-1)
+        squared = squared.at[index].set(jnp.inf) if same else squared
+        return jnp.sqrt(squared.min())
+
+    return of_each(one, points, jnp.arange(len(points)))
 
 
 def crowd(simulated: np.ndarray, coarse: float = 0.0) -> Crowd | None:
@@ -85,8 +103,6 @@ def crowd(simulated: np.ndarray, coarse: float = 0.0) -> Crowd | None:
     Returns:
         None for fewer than 200 rows.
     """
-    from scipy.spatial.distance import cdist
-
     rows = finite_rows(simulated, LEAST_ROWS)
     if rows is None:
         return None
@@ -94,17 +110,18 @@ def crowd(simulated: np.ndarray, coarse: float = 0.0) -> Crowd | None:
     scale = np.maximum(rows.std(0), least_spread(rows))
     scale = np.maximum(scale, coarse * scale.max())
     rows = rows / scale
-    between = cdist(rows, rows)
-    np.fill_diagonal(between, np.inf)
-    return Crowd(rows, scale, between.min(0))
+    return Crowd(rows, scale, _nearest(rows, rows, same=True))
 
 
 def likeness(
-    x: np.ndarray, simulated: np.ndarray, coarse: float = 0.0
+    x: ArrayLike, simulated: np.ndarray, coarse: float = 0.0, many: bool = False
 ) -> Likeness | None:
-    """Compare x, `[*x_shape]`, with simulations; see `crowd`."""
+    """Compare x, `[*x_shape]`, or `[S, *x_shape]` of many, with simulations.
+
+    See `crowd`, which takes them; all on the device.
+    """
     known = crowd(simulated, coarse)
-    return None if known is None else known.likeness(x)
+    return None if known is None else known.likeness(x, many)
 
 
 def _seen(inputs: Inputs, answered: Answered) -> np.ndarray | None:

@@ -15,8 +15,12 @@ more (`flowinv.diagnostics.statistics`).
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
+from flowinv.checks import fail
 from flowinv.diagnostics.check import (
     Answered,
     Check,
@@ -24,12 +28,12 @@ from flowinv.diagnostics.check import (
     Inputs,
     Numbers,
     below,
-    finite_rows,
     labelled,
     least_spread,
     of_answers,
     said_of_all,
 )
+from flowinv.diagnostics.device import at_once, in_float64, of_each
 from flowinv.diagnostics.statistics import StatisticP, panel_statistics, statistic_p
 
 __all__ = ["PREDICTIVE", "Predictive", "predictive_check", "statistics_of"]
@@ -42,7 +46,7 @@ STATISTICS_P, P_OF, SDS_OF = "statistics_p", "p_of_", "sds_of_"
 
 
 class Predictive(NamedTuple):
-    """Whether x looks like its predictions.
+    """Whether x looks like its predictions: numbers, or arrays `[S]`.
 
     Attributes:
         p: share of simulations at least as far out, x itself among them.
@@ -51,43 +55,70 @@ class Predictive(NamedTuple):
         worst_sds: by how many predictive sds, with its sign.
     """
 
-    p: float
-    distance: float
-    worst: int
-    worst_sds: float
+    p: float | np.ndarray
+    distance: float | np.ndarray
+    worst: int | np.ndarray
+    worst_sds: float | np.ndarray
 
 
-def predictive_check(x: np.ndarray, simulated: np.ndarray) -> Predictive | None:
-    """Compare x with simulations from its posterior.
+def predictive_check(
+    x: ArrayLike, simulated: ArrayLike, many: bool = False
+) -> Predictive | None:
+    """Compare x with simulations from its posterior, on the device.
 
     Args:
-        x: the observation, `[*x_shape]`.
-        simulated: one x for each posterior draw, `[m, *x_shape]`; rows with NaN or
-            infinity are left out.
+        x: the observation, `[*x_shape]`, or `[S, *x_shape]` of many.
+        simulated: one x for each posterior draw, `[m, *x_shape]`, or
+            `[S, m, *x_shape]`; simulations with NaN or infinity are left out.
+        many: S observations in one call.
 
     Returns:
-        None for fewer than 20 rows.
+        None for one observation with fewer than 20 simulations; of many those with
+        fewer have NaN.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
-    rows = finite_rows(simulated, LEAST_ROWS)
-    if rows is None:
+    shape, got = np.shape(x), np.shape(simulated)
+    axis = int(many)
+    if len(got) != len(shape) + 1 or got[:axis] + got[axis + 1 :] != shape:
+        fail("simulated", f"with an axis of simulations more than x, {shape}", got)
+    if got[axis] < LEAST_ROWS and not many:
         return None
-    m, values = len(rows), np.asarray(x, np.float64).reshape(-1)
-    mean, variance = rows.mean(0), rows.var(0, ddof=1)
-    floor = least_spread(rows) ** 2
-    off = (values - mean) / np.sqrt(np.maximum(variance, floor))
-    # Mean and variance of all rows but one, in closed form.
-    squares = (rows - mean) ** 2
-    others = ((m - 1) * variance - squares * m / (m - 1)) / (m - 2)
-    own = (squares * (m / (m - 1)) ** 2 / np.maximum(others, floor)).sum(-1)
-    total = float((off**2).sum())
-    spread = max(float(own.std()), 1e-12 * max(total, 1.0))
-    worst = int(np.abs(off).argmax())
-    return Predictive(
-        p=float((1 + (own >= total).sum()) / (m + 1)),
-        distance=(total - float(own.mean())) / spread,
-        worst=worst,
-        worst_sds=float(off[worst]),
-    )
+    values = np.asarray(x).reshape(*shape[:axis], -1)
+    rows = np.asarray(simulated).reshape(*got[: axis + 1], -1)
+    found = at_once(_compared, not many, values, rows)
+    return None if not many and np.isnan(found.p) else found
+
+
+@in_float64()
+def _compared(values: Array, rows: Array) -> Predictive:
+    """Compare x `[S, L]` with simulations `[S, m, L]`."""
+
+    def one(values: Array, rows: Array) -> Predictive:
+        right = jnp.isfinite(rows).all(-1, keepdims=True)
+        rows = jnp.where(right, rows.astype(float), 0.0)
+        m = right.sum()
+        mean = rows.mean(0, where=right)
+        variance = rows.var(0, ddof=1, where=right)
+        floor = least_spread(rows) ** 2
+        off = (values - mean) / jnp.sqrt(jnp.maximum(variance, floor))
+        # Mean and variance of all rows but one, in closed form.
+        squares = (rows - mean) ** 2
+        others = ((m - 1) * variance - squares * m / (m - 1)) / (m - 2)
+        own = (squares * (m / (m - 1)) ** 2 / jnp.maximum(others, floor)).sum(-1)
+        total, right = (off**2).sum(), right[:, 0]
+        spread = jnp.maximum(own.std(where=right), 1e-12 * jnp.maximum(total, 1.0))
+        further = (own >= total).sum(where=right)
+        worst = jnp.abs(off).argmax()
+        return Predictive(
+            p=jnp.where(m < LEAST_ROWS, jnp.nan, (1 + further) / (m + 1)),
+            distance=(total - own.mean(where=right)) / spread,
+            worst=worst,
+            worst_sds=off[worst],
+        )
+
+    return of_each(one, values, rows)
 
 
 def _has_both(answered: Answered) -> bool:

@@ -13,29 +13,32 @@ p-values).
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
 
 from flowinv.checks import fail
+from flowinv.diagnostics.device import at_once, in_float64, of_each
 
 __all__ = ["STATISTICS", "StatisticP", "panel_statistics", "statistic_p"]
 
-Statistic = Callable[[np.ndarray], np.ndarray]
 LEAST_ROWS, LEAST_LENGTH = 20, 8
 
 
-def _tenth(rows: np.ndarray) -> int:
-    return -(-rows.shape[1] // 10)
+def _tenth(rows: Array) -> int:
+    return -(-rows.shape[-1] // 10)
 
 
-STATISTICS: dict[str, Statistic] = {
+STATISTICS: dict[str, Callable[[Array], Array]] = {
     "mean": lambda rows: rows.mean(-1),
     "sd": lambda rows: rows.std(-1),
     "smallest": lambda rows: rows.min(-1),
     "largest": lambda rows: rows.max(-1),
-    "first tenth": lambda rows: rows[:, : _tenth(rows)].mean(-1),
-    "last tenth": lambda rows: rows[:, -_tenth(rows) :].mean(-1),
-    "largest step": lambda rows: np.abs(np.diff(rows)).max(-1),
-    "roughness": lambda rows: np.sqrt((np.diff(rows, 2) ** 2).mean(-1)),
+    "first tenth": lambda rows: rows[..., : _tenth(rows)].mean(-1),
+    "last tenth": lambda rows: rows[..., -_tenth(rows) :].mean(-1),
+    "largest step": lambda rows: jnp.abs(jnp.diff(rows)).max(-1),
+    "roughness": lambda rows: jnp.sqrt((jnp.diff(rows, 2) ** 2).mean(-1)),
 }
 """Name to a function of rows `[m, L]` that returns `[m]`. Roughness, the root mean
 square of second differences, is the noise between neighbours."""
@@ -46,81 +49,121 @@ class StatisticP(NamedTuple):
 
     Attributes:
         names: of the statistics, K of them.
-        p: two-sided posterior predictive p-value of each, `[K]`.
-        sds: distance from the predicted mean in predictive sds, with its sign, `[K]`.
-        p_all: of the largest distance of all, with the number of statistics in mind.
+        p: two-sided posterior predictive p-value of each, `[K]`, or `[S, K]`.
+        sds: distance from the predicted mean in predictive sds, with its sign, `[K]`,
+            or `[S, K]`.
+        p_all: of the largest distance of all, with the number of statistics in mind; a
+            number, or `[S]`.
     """
 
     names: tuple[str, ...]
     p: np.ndarray
     sds: np.ndarray
-    p_all: float
+    p_all: float | np.ndarray
 
 
 def panel_statistics(
-    rows: np.ndarray, panels: Sequence[tuple[str, int]] = ()
+    rows: ArrayLike, panels: Sequence[tuple[str, int]] = ()
 ) -> dict[str, np.ndarray]:
-    """Take the statistics of each panel of x.
+    """Take the statistics of each panel of x, on the device.
 
     Args:
-        rows: x flat, `[m, L]`.
+        rows: x flat, `[m, L]`, or `[S, m, L]` for S observations in one call.
         panels: names and lengths that add up to L; none for one panel.
 
     Returns:
-        `[m]` by name: "mean of horizontal"; a panel of fewer than 8 numbers gives the
-        numbers themselves.
+        `[m]`, or `[S, m]`, by name: "mean of horizontal"; a panel of fewer than 8
+        numbers gives the numbers themselves.
 
     Raises:
         ValueError: lengths that do not add up.
     """
-    rows = np.asarray(rows, np.float64)
-    panels = panels or (("", rows.shape[1]),)
-    ends = np.cumsum([length for _, length in panels])
-    if rows.ndim != 2 or ends[-1] != rows.shape[1]:
-        fail("rows", f"with shape (m, {ends[-1]})", rows.shape)
-    found = {}
-    parts = np.split(rows, ends[:-1], axis=1)
-    for (name, length), part in zip(panels, parts, strict=True):
+    shape = np.shape(rows)
+    panels = tuple(panels) or (("", shape[-1]),)
+    if len(shape) not in (2, 3) or sum(n for _, n in panels) != shape[-1]:
+        fail("rows", f"with shape (m, {sum(n for _, n in panels)})", shape)
+    names = []
+    for name, length in panels:
         of = f" of {name}" if name else ""
-        if length < LEAST_LENGTH:
-            every = {f"x {i + 1}{of}": part[:, i] for i in range(length)}
-        else:
-            every = {f"{what}{of}": take(part) for what, take in STATISTICS.items()}
-        found |= every
-    return found
+        numbers = [f"x {i + 1}" for i in range(length)]
+        every = numbers if length < LEAST_LENGTH else STATISTICS
+        names += [f"{what}{of}" for what in every]
+    lengths = tuple(length for _, length in panels)
+    rows = np.asarray(rows).reshape(-1, *shape[-2:])
+    values = _taken(rows, lengths=lengths).reshape(*shape[:-1], len(names))
+    return {name: values[..., k] for k, name in enumerate(names)}
+
+
+@in_float64("lengths")
+def _taken(rows: Array, lengths: tuple[int, ...]) -> Array:
+    """Statistics `[S, m, K]` of rows `[S, m, L]`."""
+
+    def one(rows: Array) -> Array:
+        rows, found = rows.astype(float), []
+        for part in jnp.split(rows, np.cumsum(lengths)[:-1], axis=-1):
+            few = part.shape[-1] < LEAST_LENGTH
+            found += list(part.T) if few else [f(part) for f in STATISTICS.values()]
+        return jnp.stack(found, -1)
+
+    return of_each(one, rows)
 
 
 def statistic_p(
-    seen: Mapping[str, float], simulated: Mapping[str, np.ndarray]
+    seen: Mapping[str, ArrayLike], simulated: Mapping[str, ArrayLike]
 ) -> StatisticP | None:
     """Rank statistics of an observation among those of simulations from its posterior.
 
     Args:
-        seen: statistic to its value at the observation.
-        simulated: statistic to its value at each simulation, `[m]` each; rows in which
-            any is NaN or infinite are left out.
+        seen: statistic to its value at the observation, a number, or `[S]`.
+        simulated: statistic to its value at each simulation, `[m]` each, or `[S, m]`;
+            simulations in which any is NaN or infinite are left out.
 
     Returns:
-        None for fewer than 20 rows, or without statistics.
+        None without statistics, or for one observation with fewer than 20 simulations;
+        of many observations those with fewer have NaN.
     """
     names = tuple(simulated)
     if not names:
         return None
     rows = np.stack([np.asarray(simulated[name], np.float64) for name in names], -1)
-    rows = rows[np.isfinite(rows).all(-1)]
-    if len(rows) < LEAST_ROWS:
+    own = np.stack([np.asarray(seen[name], np.float64) for name in names], -1)
+    one = own.ndim == 1
+    found = at_once(_ranked, one, own, rows)
+    if one and np.isnan(found.p_all):
         return None
-    own = np.array([float(seen[name]) for name in names])
-    # The observation is one of them: all are judged by the same mean and sd.
-    every = np.concatenate([own[None], rows])
-    sd = np.maximum(every.std(0), 1e-9 * np.abs(every).max(0) + 1e-300)
-    off = (every - every.mean(0)) / sd
-    largest = np.abs(off).max(-1)
-    above, below = (every >= own).mean(0), (every <= own).mean(0)
-    spread = np.maximum(rows.std(0, ddof=1), sd * 1e-6)
-    return StatisticP(
-        names,
-        np.minimum(1.0, 2 * np.minimum(above, below)),
-        (own - rows.mean(0)) / spread,
-        float((largest >= largest[0]).mean()),
-    )
+    return StatisticP(names, *found)
+
+
+class _Ranked(NamedTuple):
+    p: Array
+    sds: Array
+    p_all: Array
+
+
+@in_float64()
+def _ranked(own: Array, rows: Array) -> _Ranked:
+    """Rank `[S, K]` among `[S, m, K]`."""
+
+    def one(own: Array, rows: Array) -> _Ranked:
+        right = jnp.isfinite(rows).all(-1)
+        # The observation is one of them: all are judged by the same mean and sd.
+        kept = jnp.concatenate([jnp.ones(1, bool), right])
+        every = jnp.concatenate([own[None], jnp.where(right[:, None], rows, 0.0)])
+        mean, sd = every.mean(0, where=kept[:, None]), every.std(0, where=kept[:, None])
+        sd = jnp.maximum(sd, 1e-9 * jnp.abs(every).max(0) + 1e-300)
+        largest = jnp.abs((every - mean) / sd).max(-1)
+        above, below = (
+            side.mean(0, dtype=float, where=kept[:, None])
+            for side in (every >= own, every <= own)
+        )
+        spread = rows.std(0, ddof=1, where=right[:, None])
+        off = own - rows.mean(0, where=right[:, None])
+        found = _Ranked(
+            jnp.minimum(1.0, 2 * jnp.minimum(above, below)),
+            off / jnp.maximum(spread, sd * 1e-6),
+            (largest >= largest[0]).mean(dtype=float, where=kept),
+        )
+        few = right.sum() < LEAST_ROWS
+        return _Ranked(*(jnp.where(few, jnp.nan, value) for value in found))
+
+    return of_each(one, own, rows)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowinv.diagnostics.check import Answered, HeldOut, Inputs
-from flowinv.diagnostics.likeness import COARSE, LIKENESS, likeness
+from flowinv.diagnostics.likeness import COARSE, LIKENESS, crowd, likeness
 
 WAVES = np.sin(np.arange(40) * np.linspace(0.05, 0.3, 3)[:, None])
 
@@ -22,12 +22,25 @@ def rows():
 
 def test_right_observations_are_called_off_once_in_a_hundred(rows):
     """1,000 right ones: 10 expected, more than 20 once in 500."""
-    found = [likeness(x, rows) for x in simulated(np.random.default_rng(1), 1_000)]
-    p = np.array([one.p for one in found])
-    assert (p < 0.01).sum() <= 20
+    found = likeness(simulated(np.random.default_rng(1), 1_000), rows, many=True)
+    assert (found.p < 0.01).sum() <= 20
     # Uniform: the mean of 1,000 is 0.5 to 0.009; four of it, and the rows' own scatter.
-    assert abs(p.mean() - 0.5) < 0.06
-    assert max(one.ratio for one in found) < 1.5
+    assert abs(found.p.mean() - 0.5) < 0.06
+    assert found.ratio.max() < 1.5
+
+
+def test_many_are_as_each_alone(rows):
+    many = simulated(np.random.default_rng(4), 5) + np.arange(5)[:, None] * 20
+    alone = [likeness(x, rows) for x in many]
+    found = likeness(many, rows, many=True)
+    np.testing.assert_allclose(np.transpose(alone), found, rtol=1e-12)
+    # The nearest by hand, in sds.
+    scale = rows.std(0, dtype=float)
+    distances = np.linalg.norm((rows[:, None] - rows[None, :50]) / scale, axis=-1)
+    nearest = np.sort(distances, 0)[1]
+    np.testing.assert_allclose(crowd(rows).nearest[:50], nearest, rtol=1e-6)
+    with pytest.raises(ValueError, match="x with 40 numbers"):
+        crowd(rows).likeness(many)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from flowinv.diagnostics.mmd import mmd_squared
+
+ONES = np.ones((10, 2))
 
 
 @pytest.mark.parametrize("case", ["shift", "same"])
@@ -24,6 +27,29 @@ def test_agrees_with_reference_implementation(
     assert result == pytest.approx(float(v[name.format(case)]), abs=1e-5)
 
 
+def test_many_observations_in_one_call():
+    rng = np.random.default_rng(0)
+    exact, draws = rng.normal(size=(3, 60, 2)), rng.normal(size=(3, 41, 2))
+    for bandwidth in ("reference", "both", 0.7):
+        alone = [mmd_squared(*own, bandwidth) for own in zip(exact, draws, strict=True)]
+        found = mmd_squared(exact, draws, bandwidth)
+        np.testing.assert_allclose(found, alone, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 9])
+@pytest.mark.parametrize("ties", [False, True])
+def test_median_distances(n, ties):
+    """Odd and even numbers of pairs, and pairs equally far apart, against SciPy."""
+    rng = np.random.default_rng(n)
+    points = rng.integers(0, 3, (n, 1)) if ties else rng.normal(size=(n, 2))
+    points = np.float64(points)
+    points[0] += 5.0
+    h = np.median(pdist(points))
+    other = rng.normal(size=(4, points.shape[1]))
+    found = mmd_squared(points, other, "reference")
+    assert found == pytest.approx(mmd_squared(points, other, h), abs=1e-12)
+
+
 def test_power():
     """Under the null the sd over seeds is 0.0007; half the width gives 0.046."""
     exact, same = np.random.default_rng(0).normal(size=(2, 500, 2))
@@ -37,11 +63,13 @@ def test_power():
         ({"bandwidth": "x"}, "bandwidth to be one of both, reference"),
         ({"bandwidth": 0.0}, "bandwidth above 0"),
         ({}, "bandwidth above 0"),
+        ({"samples": np.ones((2, 10, 2))}, "of as many observations as reference"),
+        ({"samples": np.ones((1, 2))}, "samples with at least 2 rows"),
     ],
 )
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
-        mmd_squared(np.ones((10, 2)), np.ones((10, 2)), **options)
+        mmd_squared(**{"reference": ONES, "samples": ONES} | options)
 
 
 def test_is_what_its_definition_says():

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from flowinv.diagnostics import prdc as module
 from flowinv.diagnostics.prdc import prdc
 
 
@@ -20,12 +19,11 @@ def test_a_set_against_itself(vectors, standardise):
     np.testing.assert_allclose(result, v["identical_k5"], atol=1e-5)
 
 
-def test_tiles_do_not_change_the_numbers(monkeypatch):
+def test_many_observations_in_one_call():
     rng = np.random.default_rng(0)
-    real, fake = rng.normal(size=(301, 3)), rng.normal(size=(257, 3))
-    whole = prdc(real, fake)
-    monkeypatch.setattr(module, "TILE_ELEMENTS", 1_000)
-    assert prdc(real, fake) == whole
+    real, fake = rng.normal(size=(3, 301, 3)), rng.normal(size=(3, 257, 3))
+    alone = [prdc(*both) for both in zip(real, fake, strict=True)]
+    np.testing.assert_allclose(np.transpose(alone), prdc(real, fake), rtol=1e-12)
 
 
 def test_equal_distributions():

@@ -137,6 +137,29 @@ def test_weights_correct_a_posterior_that_is_off():
     assert own.std() == pytest.approx(np.sqrt(0.5), rel=0.06)
 
 
+def test_many_weights_are_as_each_alone():
+    """Against the formulas in NumPy: raw weights, and the smoothed ones' k alone."""
+    raw = np.random.default_rng(0).normal(size=(4, 400))
+    raw *= np.array([[0.0], [0.3], [1.0], [3.0]])
+    raw[1, :100] = -np.inf
+    zeros = np.zeros_like(raw)
+    found = importance(raw, zeros, zeros)
+    weights = np.exp(raw)
+    np.testing.assert_allclose(found.log_evidence, np.log(weights.mean(-1)), atol=1e-12)
+    error = weights.std(-1, ddof=1) / weights.mean(-1) / np.sqrt(400)
+    np.testing.assert_allclose(found.log_evidence_error, error, atol=1e-12)
+    alone = [importance(*own) for own in zip(raw, zeros, zeros, strict=True)]
+    for name in ("efficiency", "k", "log_weights"):
+        own = [getattr(one, name) for one in alone]
+        np.testing.assert_allclose(getattr(found, name), own, rtol=1e-9)
+    size = int(3 * np.sqrt(400))
+    for s in (1, 2, 3):
+        order = np.sort(weights[s])
+        k, _ = pareto_tail(order[-size:] - order[-size - 1])
+        assert found.k[s] == pytest.approx(k)
+    assert found.efficiency[0] == pytest.approx(1.0)
+
+
 def test_a_narrow_posterior_cannot_be_corrected():
     draws, found = weighed(0.35 * np.sqrt(0.5), 0.5)
     assert found.k > 0.7
@@ -153,18 +176,19 @@ def test_members_that_differ_by_their_noise_agree():
     moved = same + 0.5 * np.arange(4)[:, None, None]
     exact = np.std([0, 0.5, 1, 1.5], ddof=1)
     np.testing.assert_allclose(disagreement(moved).shift, exact, rtol=0.1)
+    both = disagreement(np.stack([same, moved]))
+    np.testing.assert_allclose(both.shift[1], disagreement(moved).shift, rtol=1e-9)
+    assert both.share.shape == (2, 2)
     with pytest.raises(ValueError, match="M and n at least 2"):
         disagreement(same[:1])
 
 
 def test_the_permutation_test_keeps_its_level_and_finds_shifts():
     """100 tests of equal sets: p below .05 in 5 +- 2.2; more than 16 once in 1e5."""
-    rng = np.random.default_rng(0)
-    below = 0
-    for seed in range(100):
-        a, b = rng.normal(size=(2, 100, 2))
-        below += mmd_test(a, b, 99, seed).p < 0.05
-    assert below <= 16
+    sets = np.random.default_rng(0).normal(size=(2, 100, 100, 2))
+    assert (mmd_test(*sets, 99).p < 0.05).sum() <= 16
+    a, b = sets[:, 0]
+    assert mmd_test(a, b, 99).p == mmd_test(*sets, 99).p[0]
     found = mmd_test(a, b + 0.6, 200)
     assert found.p == pytest.approx(1 / 201)
     scaled = [(own - a.mean(0)) / a.std(0, ddof=1) for own in (a, b + 0.6)]
