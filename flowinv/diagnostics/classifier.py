@@ -49,7 +49,7 @@ def train_classifiers(key: Array, x: Array, labels: Array, split: Split) -> Any:
     Args:
         key: typed key.
         x: features of about unit size, `[N, F]`.
-        labels: 0 or 1 of every row for every classifier, `[K, N]`.
+        labels: 0 or 1 of every row, `[N]`, or for every classifier, `[K, N]`.
         split: the rows of each.
 
     Returns:
@@ -107,14 +107,19 @@ def _train(
     adam, steps = optax.adam(LEARNING_RATE), rows // batch
     keys = jax.random.split(jax.random.fold_in(key, 0), count)
     layers = jax.vmap(lambda k: _initial(k, (x.shape[1], width, width, 1)))(keys)
-    seen = x[split.valid], jnp.take_along_axis(labels, split.valid, 1)
+
+    def labels_of(index: Array) -> Array:
+        if labels.ndim == 1:
+            return labels[index]
+        return jnp.take_along_axis(labels, index, 1)
+
+    seen = x[split.valid], labels_of(split.valid)
     validate = jax.vmap(_loss)
 
     def step(state: tuple[Any, Any], taken: tuple[Array, Array]) -> tuple[Any, None]:
         layers, optimiser = state
         index, rate = taken
-        own = jnp.take_along_axis(labels, index, 1)
-        gradients = jax.vmap(jax.grad(_loss))(layers, x[index], own)
+        gradients = jax.vmap(jax.grad(_loss))(layers, x[index], labels_of(index))
         updates, optimiser = jax.vmap(adam.update)(gradients, optimiser)
         layers = jax.tree.map(lambda a, b: a + rate * b, layers, updates)
         return (layers, optimiser), None

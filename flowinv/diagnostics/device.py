@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["at_once", "in_float64", "of_each", "squared_distances"]
+__all__ = ["TOGETHER", "at_once", "in_float64", "of_each", "squared_distances"]
 
 TOGETHER = 64
 """Observations side by side on an accelerator; on a CPU one fills it."""

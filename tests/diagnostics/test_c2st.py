@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from flowinv.diagnostics import c2st as module
 from flowinv.diagnostics.c2st import c2st
 
 CASES = ("same", "shift05", "wide15", "far")
@@ -38,6 +39,21 @@ def test_narrow_posterior_is_told_apart():
         assert c2st(exact, narrow, classifier).score > 0.6
 
 
+@pytest.mark.parametrize("together", [1, 2])
+def test_many_observations_in_one_call(monkeypatch, together):
+    """Three, of which two train side by side: as each alone, but for their starts."""
+    monkeypatch.setattr(module, "TOGETHER", together)
+    monkeypatch.setattr(module.jax, "default_backend", lambda: "gpu")
+    a, b = np.random.default_rng(2).normal(size=(2, 3, 400, 2))
+    b = b * np.array([1.0, 0.4, 1.0])[:, None, None]
+    b[2] += [3.0, 0.0]
+    found = c2st(a, b, "jax")
+    alone = [c2st(*own, "jax").score for own in zip(a, b, strict=True)]
+    np.testing.assert_allclose(found.score, alone, atol=0.03)
+    assert found.score[0] < 0.56 < 0.62 < found.score[1] < 0.8 < found.score[2]
+    assert found.std.shape == (3,)
+
+
 def test_same_seed_same_score():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(2, 100, 2))
@@ -51,6 +67,7 @@ def test_same_seed_same_score():
         (np.zeros((10, 3)), {}, r"samples with shape \(..., 2\)"),
         (np.full((10, 2), np.nan), {}, "samples to hold finite numbers only; got 20"),
         (np.zeros(10), {}, r"samples with shape \(N, D\)"),
+        (np.zeros((2, 10, 2)), {}, "samples of as many observations as reference"),
         (np.zeros((10, 2)), {"classifier": "tree"}, "classifier to be one of"),
         (np.zeros((10, 2)), {"num_folds": 1}, "num_folds of at least 2"),
         (np.zeros((10, 2)), {"num_folds": 11}, "number of draws of at least 11"),
