@@ -138,6 +138,8 @@ class Answered:
         panels: names and lengths of the parts of a flat x; none for one part.
         statistics: functions of a flat x by name, `[m, L]` to `[m]`, before those that
             every x has.
+        asked: x as the network takes it and as `seen` holds it, where that is more
+            than `x` (positions beside the signal); else None.
     """
 
     label: str
@@ -156,6 +158,7 @@ class Answered:
     statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(
         default_factory=dict
     )
+    asked: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

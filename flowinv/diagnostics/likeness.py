@@ -144,7 +144,8 @@ def _told(inputs: Inputs, answered: Answered) -> Likeness | None:
 def _measure(inputs: Inputs) -> Numbers:
     def found(answered: Answered) -> Likeness | None:
         seen = _seen(inputs, answered)
-        return None if seen is None else likeness(answered.x, seen)
+        x = answered.x if answered.asked is None else answered.asked
+        return None if seen is None else likeness(x, seen)
 
     told = of_answers(inputs, lambda answered: _told(inputs, answered), "context")
     return {**of_answers(inputs, found, "likeness"), **told}

@@ -19,10 +19,8 @@ from flowinv.diagnostics.fits import MOST_ERRORS, fit_distance
 from flowinv.diagnostics.likeness import COARSE, MOST_ROWS, Crowd, crowd
 from flowinv.diagnostics.mmd import mmd_test
 from flowinv.diagnostics.predictive import predictive_check
-from flowinv.experiment.measure import predictive
-from flowinv.identity import by_content
+from flowinv.experiment.measure import predictive, repeated
 from flowinv.models.posterior import Posterior
-from flowinv.priors.latent import Prior
 from flowinv.tasks.task import ClassicalFit, Task
 
 __all__ = ["GUARDS", "LEAST_SCANS", "Misfit", "guard", "guard_together"]
@@ -161,21 +159,8 @@ def _known_at(
     key: Array, task: Task, x: np.ndarray, told: Callable[[Any], Any]
 ) -> _Known:
     """Right scans where the knife stood in x: positions are alike in all of them."""
-    simulated = np.asarray(_repeater(task.again, task.prior)(key, jnp.asarray(x)))
-    simulated = simulated[np.isfinite(simulated.reshape(len(simulated), -1)).all(-1)]
+    simulated = repeated(key, task, x)
     return _Known(crowd(simulated), crowd(np.asarray(told(simulated)), COARSE))
-
-
-@by_content(maxsize=16)
-def _repeater(again: Callable[[Array, Array, Array], Array], prior: Prior) -> Any:
-    """One program for the places of every scan."""
-
-    def run(key: Array, x: Array) -> Array:
-        keys = jax.random.split(key, 1 + MOST_ROWS)
-        theta = prior.sample(keys[0], MOST_ROWS)
-        return jax.vmap(again, (0, 0, None))(keys[1:], theta, x)
-
-    return jax.jit(run)
 
 
 def _unlike(name: str, x: np.ndarray, known: Crowd | None) -> list[Misfit]:

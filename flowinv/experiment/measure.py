@@ -1,7 +1,7 @@
 """What is measured about a posterior: held-out simulations and known answers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +31,7 @@ from flowinv.files import settled
 from flowinv.identity import by_content
 from flowinv.models.estimator import Variables
 from flowinv.models.posterior import Posterior
+from flowinv.priors.latent import Prior
 from flowinv.report.content import ModelResult, Observation
 from flowinv.tasks.task import Task
 from flowinv.types import Dataset, Simulator
@@ -43,6 +44,7 @@ __all__ = [
     "flat_metrics",
     "held_out",
     "predictive",
+    "repeated",
     "sample",
     "summed_up",
 ]
@@ -228,8 +230,7 @@ def summed_up(
     simulated = predictive(key, own, index, draws)
     if own is not task:
         # Held-out simulations are others, at other places.
-        seen = simulate(key, own.prior, own.simulator, MOST_ROWS)
-        ended = Ended(None, np.asarray(seen.x)[np.asarray(seen.valid)])
+        ended = Ended(None, repeated(key, task, observation.x))
     z = np.asarray(task.prior.to_latent(draws))
     tails = np.stack([(z < -ONE_PERCENT).mean(0), (z > ONE_PERCENT).mean(0)])
     return Answered(
@@ -245,9 +246,10 @@ def summed_up(
             _weighing(own, x, observation.x, given),
             _members(key, observation.x, posterior),
         ),
-        context=_context(posterior, observation.x, ended if own is task else None),
+        context=_context(posterior, observation.x, ended),
         panels=_panels(own, x),
         statistics=own.statistics,
+        asked=None if own is task else observation.x,
     )
 
 
@@ -316,6 +318,25 @@ def predictive(key: Array, task: Task, index: int, draws: np.ndarray) -> np.ndar
     keys = jax.random.split(key, len(theta))
     run = _predictor(task.simulator, rows_at_once(task.simulator, task.prior))
     return np.asarray(run(keys, theta))
+
+
+def repeated(key: Array, task: Task, x: np.ndarray) -> np.ndarray:
+    """Simulations of the prior where the knife stood in x, `[m, *x_shape]`, finite."""
+    run = _repeater(task.again, task.prior)
+    simulated = np.asarray(run(key, jnp.asarray(x)))
+    return simulated[np.isfinite(simulated.reshape(len(simulated), -1)).all(-1)]
+
+
+@by_content(maxsize=16)
+def _repeater(again: Callable[[Array, Array, Array], Array], prior: Prior) -> Any:
+    """One program for the places of every scan."""
+
+    def run(key: Array, x: Array) -> Array:
+        keys = jax.random.split(key, 1 + MOST_ROWS)
+        theta = prior.sample(keys[0], MOST_ROWS)
+        return jax.vmap(again, (0, 0, None))(keys[1:], theta, x)
+
+    return jax.jit(run)
 
 
 @by_content(maxsize=16)

@@ -13,12 +13,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import fail
+from flowinv.simulators.rejection import kept_of
 
 __all__ = ["GaussianMixture"]
 
 WIDE, NARROW = 1.0, 0.1  # standard deviations
-MAX_TRIES = 1000  # rounds of twice the draws asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +64,10 @@ class GaussianMixture:
         Raises:
             ValueError: if hardly any theta of the box can give this x.
         """
-        kept = np.zeros((0, 2))
-        for _ in range(MAX_TRIES):
-            if len(kept) >= num_samples:
-                return kept[:num_samples]
-            sd = rng.choice([WIDE, NARROW], (2 * num_samples, 1))
-            theta = np.asarray(x) + sd * rng.normal(size=(2 * num_samples, 2))
-            kept = np.concatenate([kept, theta[(np.abs(theta) <= half).all(-1)]])
-        return fail("x", "that a theta of the prior can give", x)
+
+        def propose(count: int) -> tuple[np.ndarray, np.ndarray]:
+            sd = rng.choice([WIDE, NARROW], (count, 1))
+            theta = np.asarray(x) + sd * rng.normal(size=(count, 2))
+            return theta, (np.abs(theta) <= half).all(-1)
+
+        return kept_of(propose, x, num_samples)

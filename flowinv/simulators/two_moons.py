@@ -17,13 +17,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import fail
+from flowinv.simulators.rejection import kept_of
 
 __all__ = ["TwoMoons"]
 
 RADIUS, THICKNESS, OFFSET = 0.1, 0.01, 0.25
 ROOT_HALF = math.sqrt(0.5)
-MAX_TRIES = 1000  # rounds of twice the draws asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,20 +80,18 @@ class TwoMoons:
         Raises:
             ValueError: if hardly any theta of the box can give this x.
         """
-        kept = np.zeros((0, 2))
-        for _ in range(MAX_TRIES):
-            if len(kept) >= num_samples:
-                return kept[:num_samples]
-            angle = rng.uniform(-np.pi / 2, np.pi / 2, 2 * num_samples)
-            radius = rng.normal(RADIUS, THICKNESS, 2 * num_samples)
-            side = rng.choice([-1.0, 1.0], 2 * num_samples)
+
+        def propose(count: int) -> tuple[np.ndarray, np.ndarray]:
+            angle = rng.uniform(-np.pi / 2, np.pi / 2, count)
+            radius = rng.normal(RADIUS, THICKNESS, count)
+            side = rng.choice([-1.0, 1.0], count)
             fold = side * (radius * np.cos(angle) + OFFSET - x[0])
             lean = x[1] - radius * np.sin(angle)
             theta = ROOT_HALF * np.stack([fold - lean, fold + lean], -1)
             # Behind the fold no theta gives this x.
-            valid = (np.abs(theta) <= 1).all(-1) & (side * fold >= 0)
-            kept = np.concatenate([kept, theta[valid]])
-        return fail("x", "that a theta of the prior can give", x)
+            return theta, (np.abs(theta) <= 1).all(-1) & (side * fold >= 0)
+
+        return kept_of(propose, x, num_samples)
 
 
 def _centre(theta: Array) -> Array:

@@ -16,6 +16,7 @@ from flowinv.networks.moments import ProfileMoments
 from flowinv.priors.latent import Prior, uniform
 from flowinv.simulators.beam_profile import OBSERVABLES, BeamProfile
 from flowinv.simulators.knife_edge import StepScan
+from flowinv.tasks.exact import by_nuts
 from flowinv.tasks.options import boolean, choice, integer, number, parse_options
 from flowinv.tasks.task import (
     ClassicalFit,
@@ -90,16 +91,12 @@ def _reference(simulator: BeamProfile | StepScan, prior: Prior) -> Reference | N
         return None
 
     def exact(x: np.ndarray, num_samples: int, key: Array) -> np.ndarray | ExactDraws:
-        # Imported here: numpyro and scipy load only when a reference is asked for.
+        # Imported here: scipy loads only when a reference is asked for.
         from flowinv.samplers.grid import grid_posterior, on_grid
 
         if on_grid(simulator):
             return grid_posterior(simulator, prior, x, num_samples, key)
-        from flowinv.samplers.nuts import nuts_posterior
-
-        found = nuts_posterior(simulator, prior, x, num_samples, key)
-        r_hat, ess = float(found.r_hat.max()), float(found.ess.min())
-        return ExactDraws(found.draws, r_hat, ess, int(found.num_divergent))
+        return by_nuts(simulator, prior, x, num_samples, key)
 
     return exact
 

@@ -20,6 +20,7 @@ from flowinv.simulators.gaussian_linear import GaussianLinear
 from flowinv.simulators.gaussian_mixture import GaussianMixture
 from flowinv.simulators.slcp import Slcp
 from flowinv.simulators.two_moons import TwoMoons
+from flowinv.tasks.exact import by_nuts
 from flowinv.tasks.options import integer, parse_options
 from flowinv.tasks.task import ExactDraws, Reference, Task
 from flowinv.types import Simulator
@@ -107,12 +108,7 @@ def _glm(name: str, texts: Mapping[str, str], raw: bool) -> Task:
     prior = Prior([(block, columns)], simulator.names, units)
 
     def exact(x: np.ndarray, num_samples: int, key: Array) -> ExactDraws:
-        # Imported here: numpyro loads only when a reference is asked for.
-        from flowinv.samplers.nuts import nuts_posterior
-
-        found = nuts_posterior(simulator, prior, x, num_samples, key)
-        r_hat, ess = float(found.r_hat.max()), float(found.ess.min())
-        return ExactDraws(found.draws, r_hat, ess, int(found.num_divergent))
+        return by_nuts(simulator, prior, x, num_samples, key)
 
     text = "Offset and filter of a neuron from 100 time bins of spikes."
     return _task(name, simulator, prior, text, exact)

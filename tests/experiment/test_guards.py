@@ -1,5 +1,8 @@
 """Guards: right scans pass, and what is wrong with a scan is caught."""
 
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +14,12 @@ from flowinv.experiment.build import build_estimator
 from flowinv.experiment.guards import GUARDS, guard, guard_together
 from flowinv.models.posterior import Posterior
 from flowinv.models.registry import NetworkConfig
+from flowinv.priors.latent import uniform
 from flowinv.simulators.knife_edge import EdgeAxis
 from flowinv.tasks.instrument import Instrument
 from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.step_scan import instrument_task
+from flowinv.tasks.task import Task
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import train
 from flowinv.training.prepare import initial
@@ -177,3 +182,34 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+def test_what_a_network_makes_of_x_is_guarded_where_it_has_no_summaries():
+    """400 numbers, each off by 0.25 sd: little to see, but five sds of their mean."""
+
+    class Noise:
+        x_shape = (400,)
+
+        def simulate(self, key, theta):
+            return theta[0] + jax.random.normal(key, (400,))
+
+    task = Task(uniform([-0.01], [0.01], ["a"]), Noise())
+
+    class Mean(NamedTuple):
+        """A network of which only what it is told of x matters."""
+
+        estimator: Any = SimpleNamespace(summary=None)
+
+        def context(self, x):
+            return np.asarray(x).mean(-1, keepdims=True)
+
+    def names(x):
+        draws = np.random.default_rng(0).uniform(-0.01, 0.01, (len(x), 100, 1))
+        found = guard(KEY, task, Mean(), x, draws, [None] * len(x))
+        return [{own.guard for own in misfits} for misfits in found]
+
+    x = right(task, 20)
+    assert sum("summaries" in own for own in names(x)) <= 2
+    found = names(x + 0.25)
+    assert sum("summaries" in own for own in found) >= 18
+    assert sum("inputs" in own for own in found) <= 6
