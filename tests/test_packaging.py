@@ -16,7 +16,17 @@ import flowinv
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-HEAVY = ("distrax", "h5py", "matplotlib", "numpyro", "orbax", "sklearn", "zarr")
+HEAVY = ("diffrax", "distrax", "h5py", "matplotlib", "numpyro", "orbax", "sklearn")
+HEAVY += ("zarr",)
+    "diffrax",
+    "distrax",
+    "h5py",
+    "matplotlib",
+    "numpyro",
+    "orbax",
+    "sklearn",
+    "zarr",
+)
 
 
 def run(*command: object, **options: object) -> subprocess.CompletedProcess[str]:

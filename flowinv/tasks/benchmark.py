@@ -1,28 +1,31 @@
 """Tasks of the standard benchmark (Lueckmann et al. 2021, arXiv:2101.04653).
 
-Eight of its ten: those without a differential equation. The gaussian_linears come in
-any dimension. Their fixed observations here
-are flowinv's own; the benchmark's are read with `--references`.
+All ten; the gaussian_linears in any dimension. Their fixed observations here are
+flowinv's own; the benchmark's are read with `--references`.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from jax import Array
 
+from flowinv.priors.joint import independent
 from flowinv.priors.latent import Prior, normal, uniform
 from flowinv.priors.whitened import MultivariateNormal
 from flowinv.simulators.bernoulli_glm import BernoulliGlm, glm_precision
 from flowinv.simulators.distractors import SlcpDistractors
 from flowinv.simulators.gaussian_linear import GaussianLinear
 from flowinv.simulators.gaussian_mixture import GaussianMixture
+from flowinv.simulators.lotka_volterra import LotkaVolterra
+from flowinv.simulators.sir import Sir
 from flowinv.simulators.slcp import Slcp
 from flowinv.simulators.two_moons import TwoMoons
-from flowinv.tasks.exact import by_nuts
+from flowinv.tasks.exact import by_nuts, by_particles
 from flowinv.tasks.options import integer, parse_options
-from flowinv.tasks.task import ExactDraws, Reference, Task
+from flowinv.tasks.task import Reference, Task
 from flowinv.types import Simulator
 
 __all__ = [
@@ -63,7 +66,8 @@ def slcp(texts: Mapping[str, str]) -> Task:
     simulator = Slcp()
     prior = _box(simulator.names, 3.0)
     text = "Mean and covariance of a 2-D normal from four points: four modes."
-    return _task("slcp", simulator, prior, text, None)
+    exact = functools.partial(by_particles, simulator, prior)
+    return _task("slcp", simulator, prior, text, exact)
 
 
 def slcp_distractors(texts: Mapping[str, str]) -> Task:
@@ -72,8 +76,9 @@ def slcp_distractors(texts: Mapping[str, str]) -> Task:
     simulator = SlcpDistractors()
     prior = _box(simulator.names, 3.0)
     text = "The four points of slcp among 92 numbers that say nothing."
+    exact = functools.partial(by_particles, simulator, prior)
     # Two degrees of freedom: x has no variance.
-    return _task("slcp_distractors", simulator, prior, text, None, "asinh")
+    return _task("slcp_distractors", simulator, prior, text, exact, "asinh")
 
 
 def gaussian_mixture(texts: Mapping[str, str]) -> Task:
@@ -107,11 +112,31 @@ def _glm(name: str, texts: Mapping[str, str], raw: bool) -> Task:
     columns, units = range(len(factor)), [""] * len(factor)
     prior = Prior([(block, columns)], simulator.names, units)
 
-    def exact(x: np.ndarray, num_samples: int, key: Array) -> ExactDraws:
-        return by_nuts(simulator, prior, x, num_samples, key)
-
+    exact = functools.partial(by_nuts, simulator, prior)
     text = "Offset and filter of a neuron from 100 time bins of spikes."
     return _task(name, simulator, prior, text, exact)
+
+
+def sir(texts: Mapping[str, str]) -> Task:
+    """Build sir: rates of an epidemic, log-normal prior."""
+    parse_options("sir", texts, {})
+    simulator = Sir()
+    logs = ((math.log(0.4), 0.5), (math.log(0.125), 0.2))
+    prior = _log_normal(simulator.names, logs, ["1/day", "1/day"])
+    exact = functools.partial(by_particles, simulator, prior)
+    text = "Rates of contact and recovery from ten days of an epidemic."
+    return _task("sir", simulator, prior, text, exact, "root")
+
+
+def lotka_volterra(texts: Mapping[str, str]) -> Task:
+    """Build lotka_volterra: rates of prey and predators, log-normal prior."""
+    parse_options("lotka_volterra", texts, {})
+    simulator = LotkaVolterra()
+    logs = ((-0.125, 0.5), (-3.0, 0.5), (-0.125, 0.5), (-3.0, 0.5))
+    prior = _log_normal(simulator.names, logs)
+    exact = functools.partial(by_particles, simulator, prior)
+    text = "Rates of prey and predators from ten counts of each."
+    return _task("lotka_volterra", simulator, prior, text, exact, "log")
 
 
 def gaussian_linear(texts: Mapping[str, str]) -> Task:
@@ -153,6 +178,19 @@ def _gaussian(name: str, texts: Mapping[str, str]) -> GaussianLinear:
 
 def _box(names: tuple[str, ...], half: float) -> Prior:
     return uniform([-half] * len(names), [half] * len(names), names)
+
+
+def _log_normal(
+    names: tuple[str, ...],
+    logs: tuple[tuple[float, float], ...],
+    units: Sequence[str] | None = None,
+) -> Prior:
+    """Independent log-normals by mean and sd of the logs."""
+    # Imported here: numpyro loads only for the tasks that need it.
+    from numpyro.distributions import LogNormal
+
+    each = {n: LogNormal(*own) for n, own in zip(names, logs, strict=True)}
+    return independent(each, units=units)
 
 
 def _generator(key: Array) -> np.random.Generator:

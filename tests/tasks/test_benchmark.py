@@ -4,15 +4,19 @@ import jax
 import numpy as np
 import pytest
 
+from flowinv.diagnostics.c2st import c2st
 from flowinv.tasks.registry import task
 
+# One whose posterior draws of the prior find often enough.
+OBSERVATION = {"slcp": 2}
 SPECS = ["two_moons", "gaussian_linear:dim=2", "gaussian_linear_uniform:dim=2"]
 
 
 OTHERS = ["slcp", "slcp_distractors", "gaussian_mixture", "bernoulli_glm"]
+ODES = ["sir", "lotka_volterra"]
 
 
-@pytest.mark.parametrize("spec", [*SPECS, *OTHERS, "bernoulli_glm_raw"])
+@pytest.mark.parametrize("spec", [*SPECS, *OTHERS, *ODES, "bernoulli_glm_raw"])
 def test_what_a_task_promises(spec):
     problem = task(spec)
     x, theta = problem.observation(1)
@@ -25,28 +29,41 @@ def test_what_a_task_promises(spec):
     assert (x != other).any()
 
 
-@pytest.mark.parametrize("spec", SPECS)
+SLOW = [pytest.param(spec, marks=pytest.mark.slow) for spec in ("sir", "slcp")]
+
+
+@pytest.mark.parametrize("spec", [*SPECS, *SLOW])
 def test_exact_draws_have_the_moments_of_weighted_prior_draws(spec):
     problem = task(spec)
-    x, _ = problem.observation(1)
-    draws = problem.reference(1, 10_000, jax.random.key(0)).draws
+    x, _ = problem.observation(OBSERVATION.get(spec, 1))
+    found = problem.reference(OBSERVATION.get(spec, 1), 10_000, jax.random.key(0))
+    assert found.good
+    draws = found.draws
     assert np.asarray(problem.prior.contains(np.float32(draws))).all()
-    theta = np.asarray(problem.prior.sample(jax.random.key(1), 2_000_000))
-    log_weight = np.asarray(problem.simulator.log_prob(theta, x), float)
+    keys = jax.random.split(jax.random.key(1), 20)
+    theta = np.concatenate([problem.prior.sample(key, 100_000) for key in keys])
+    log_prob = jax.jit(problem.simulator.log_prob)
+    parts = np.split(np.float32(theta), 20)
+    log_weight = np.concatenate([np.float64(log_prob(own, x)) for own in parts])
     weight = np.exp(log_weight - log_weight.max())
     size = weight.sum() ** 2 / (weight**2).sum()
     mean = weight @ theta / weight.sum()
     sd = np.sqrt(weight @ (theta - mean) ** 2 / weight.sum())
     # Five standard errors of both sides; sds have at most as much for these shapes.
-    error = 5 * np.sqrt(1 / size + 1 / 10_000)
+    error = 5 * np.sqrt(1 / size + 1 / min(found.ess, 10_000))
     assert error < 0.2
     assert (np.abs(draws.mean(0) - mean) / sd).max() < error
     assert np.abs(draws.std(0) / sd - 1).max() < error
 
 
-@pytest.mark.parametrize("spec", ["slcp", "slcp_distractors"])
-def test_slcp_has_no_exact_sampler(spec):
-    assert task(spec).reference(1, 10, jax.random.key(0)) is None
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["slcp", "slcp_distractors", "lotka_volterra"])
+def test_exact_draws_of_two_keys_agree(spec):
+    """Particles led by other keys: C2ST .5 to .53 on 4,000 draws, four sds of .008."""
+    problem = task(spec)
+    both = [problem.reference(2, 4_000, jax.random.key(seed)) for seed in (0, 1)]
+    assert all(own.good for own in both)
+    assert c2st(both[0].draws, both[1].draws, "forest").score < 0.53
 
 
 @pytest.mark.parametrize("x", [(0.3, -4.0), (9.4, -9.9)])

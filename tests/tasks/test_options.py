@@ -44,6 +44,7 @@ VALUES = {
     "gaussian_linear": {"dim": ("3",)},
     "gaussian_linear_uniform": {"dim": ("3",)},
     **{name: {} for name in ("slcp", "slcp_distractors", "two_moons")},
+    **{name: {} for name in ("sir", "lotka_volterra")},
     **{name: {} for name in ("bernoulli_glm", "bernoulli_glm_raw", "gaussian_mixture")},
 }
 ALONE = [
