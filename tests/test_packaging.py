@@ -16,8 +16,7 @@ import flowinv
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-HEAVY = ("diffrax", "distrax", "h5py", "matplotlib", "numpyro", "orbax", "sklearn")
-HEAVY += ("zarr",)
+HEAVY = (
     "diffrax",
     "distrax",
     "h5py",
