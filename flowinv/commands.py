@@ -12,6 +12,7 @@ from typing import Any
 
 import tyro
 
+from flowinv.benchmark.cells import BenchmarkConfig
 from flowinv.checks import check_known, fail
 from flowinv.compiling import cache_folder
 from flowinv.data.scan import ReadOptions
@@ -25,6 +26,7 @@ __all__ = ["COMMANDS", "run_command"]
 
 # A signal is answered within two seconds, whatever is being computed.
 STOP_SECONDS = 1.5
+BENCHMARK = BenchmarkConfig()
 PACKAGES = ("flowinv", "jax", "jaxlib", "flax", "optax", "distrax", "numpyro", "chex")
 
 
@@ -215,6 +217,35 @@ def list_names() -> int:
     return 0
 
 
+def benchmark(settings: BenchmarkConfig = BENCHMARK, *, quiet: bool = False) -> int:
+    """Compare methods on the tasks of the standard benchmark; goes on where it was.
+
+    Rows are appended to OUT/results.csv as they are known, and OUT/index.html shows
+    them. The same command again fills what is missing.
+
+    Args:
+        settings: which cells.
+        quiet: no bar.
+    """
+    from flowinv.benchmark.page import write_page
+    from flowinv.benchmark.runner import RESULTS, run_benchmark
+    from flowinv.signals import StopRequest
+    from flowinv.training.fit import Interrupted
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    folder = Path(settings.out).expanduser()
+    words = "flowinv: stopped; go on with the same command"
+    with StopRequest(words, STOP_SECONDS) as stop:
+        try:
+            filled = run_benchmark(settings, quiet=quiet, should_stop=stop)
+        except Interrupted:
+            print(words, file=sys.stderr)
+            return stop.exit_code
+    write_page(filled, folder / "index.html", settings.published)
+    print(f"results: {folder / RESULTS}\npage: {folder / 'index.html'}")
+    return 0
+
+
 def doctor() -> int:
     """Show devices, versions and caches, and time one compiled program."""
     import jax
@@ -246,6 +277,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "infer": infer,
     "diagnose": diagnose,
     "report": report,
+    "benchmark": benchmark,
     "list": list_names,
     "doctor": doctor,
 }

@@ -1,0 +1,1 @@
+"""The standard benchmark: cells, their references, the runner, its table and page."""

@@ -1,0 +1,210 @@
+"""What the benchmark consists of: its settings, trainings, and rows of results."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from flowinv.checks import check_at_least, check_known, fail
+from flowinv.experiment.observed import parse_indices
+from flowinv.methods import APT, NPE, Truncated
+from flowinv.methods.registry import METHODS, Method
+from flowinv.models.registry import FLOWS
+from flowinv.tasks.registry import task as get_task
+
+__all__ = ["METRICS", "BenchmarkConfig", "Cell", "Metric", "Training"]
+
+STANDARD = (
+    "gaussian_linear",
+    "gaussian_linear_uniform",
+    "slcp",
+    "slcp_distractors",
+    "bernoulli_glm",
+    "bernoulli_glm_raw",
+    "gaussian_mixture",
+    "two_moons",
+    "sir",
+    "lotka_volterra",
+)
+LEAST_BUDGET = 200
+ROUNDS, LEAST_ROUND = 10, 100
+
+
+class Metric(NamedTuple):
+    """A number of an answer.
+
+    Attributes:
+        name: c2st, mmd, density, coverage or median_distance.
+        protocol: of c2st: mlp (A: sbibm's own network) or forest (B); else "".
+    """
+
+    name: str
+    protocol: str = ""
+
+
+METRICS = (
+    Metric("c2st", "mlp"),
+    Metric("c2st", "forest"),
+    Metric("mmd"),
+    Metric("density"),
+    Metric("coverage"),
+    Metric("median_distance"),
+)
+"""In the order of a cell's rows."""
+
+
+class Training(NamedTuple):
+    """What is trained at once: one network for all observations, or their lanes.
+
+    Attributes:
+        task: its spec.
+        method: npe, tsnpe or apt.
+        flow: name of the flow.
+        budget: simulations: of the network, or of all rounds of an observation.
+        seed: number of the key.
+    """
+
+    task: str
+    method: str
+    flow: str
+    budget: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As a file is called."""
+        task = self.task.replace(":", "-").replace("/", "-")
+        return f"{task}-{self.method}-{self.flow}-{self.budget}-{self.seed}"
+
+    def settings(self) -> Method:
+        """The method with its defaults; only the number of simulations is set.
+
+        Rounds are ten of a tenth each, fewer where that were below 100.
+        """
+        if self.method == "npe":
+            return NPE(num_simulations=str(self.budget))
+        rounds = min(ROUNDS, self.budget // LEAST_ROUND)
+        kind = {"tsnpe": Truncated, "apt": APT}[self.method]
+        return kind(num_rounds=rounds, num_simulations=self.budget // rounds)
+
+
+class Cell(NamedTuple):
+    """One number that is asked for, by all that it depends on."""
+
+    task: str
+    method: str
+    flow: str
+    budget: int
+    observation: int
+    seed: int
+    metric: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Which cells are filled, and from what; lists have commas between.
+
+    Attributes:
+        tasks: specs of tasks.
+        methods: npe, tsnpe, apt.
+        budgets: numbers of simulations (1000 or 1e3); the smallest are filled first.
+        observations: like "1-5".
+        seeds: keys of every training.
+        flows: names of flows.
+        protocols: of C2ST: mlp (sbibm's own network) and forest.
+        num_draws: draws of the exact and of the learned posterior that are compared.
+        references: folder with <task>/obs_<k>.npz (observation, true_parameters,
+            reference_samples); without it the files of an installed sbibm, where there
+            is one, else observations and exact posteriors of flowinv's own tasks.
+        published: csv of published C2ST (columns task, algorithm, num_simulations,
+            num_observation, C2ST), drawn behind.
+        out: folder of results.
+    """
+
+    tasks: str = ",".join(STANDARD)
+    methods: str = ",".join(METHODS)
+    budgets: str = "1000,10000"
+    observations: str = "1-5"
+    seeds: int = 1
+    flows: str = "spline"
+    protocols: str = "mlp,forest"
+    num_draws: int = 10_000
+    references: str = ""
+    published: str = ""
+    out: str = "runs/benchmark"
+
+    def check(self) -> None:
+        """Raise one line for the first setting out of its range.
+
+        Raises:
+            ValueError: what, expected, got.
+        """
+        known = {"methods": METHODS, "flows": FLOWS, "protocols": ("mlp", "forest")}
+        for what in ("tasks", "budgets", *known):
+            if not _listed(getattr(self, what)):
+                fail(what, "with one at least", "none")
+            for name in _listed(getattr(self, what)) if what in known else ():
+                check_known(what, name, known[what])
+        for budget in self.sizes():
+            check_at_least("budgets", budget, LEAST_BUDGET)
+        check_at_least("seeds", self.seeds, 1)
+        check_at_least("num_draws", self.num_draws, 100)
+        for what in ("references", "published"):
+            path = getattr(self, what)
+            if path and not Path(path).expanduser().exists():
+                fail(what, "to be there", path)
+        for spec in _listed(self.tasks):
+            self.observed(spec)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of simulations, in order.
+
+        Raises:
+            ValueError: for one that is no whole number.
+        """
+        found = []
+        for text in _listed(self.budgets):
+            try:
+                size = float(text)
+            except ValueError:
+                size = math.nan
+            if not size.is_integer():
+                fail("budgets", 'like "1000,10000" or "1e3,1e4"', repr(self.budgets))
+            found.append(int(size))
+        return tuple(sorted(set(found)))
+
+    def observed(self, spec: str) -> tuple[int, ...]:
+        """Numbers of the observations of a task."""
+        return parse_indices(self.observations, get_task(spec).num_observations)
+
+    def trainings(self) -> tuple[Training, ...]:
+        """All trainings, in the order in which they are done."""
+        names = (_listed(own) for own in (self.methods, self.flows, self.tasks))
+        every = itertools.product(range(self.seeds), self.sizes(), *names)
+        return tuple(Training(t, m, f, b, s) for s, b, m, f, t in every)
+
+    def cells(self, training: Training) -> Iterator[Cell]:
+        """Every number that is asked of a training."""
+        task, method, flow, budget, seed = training
+        for index in self.observed(task):
+            for metric in METRICS:
+                if metric.protocol in ("", *_listed(self.protocols)):
+                    yield Cell(task, method, flow, budget, index, seed, *metric)
+
+    def relevant(self) -> dict[str, object]:
+        """What results depend on beside the cell itself."""
+        plain = dataclasses.asdict(self)
+        return {name: plain[name] for name in ("num_draws", "references")}
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Split at commas; `option=value` belongs to the task before it."""
+    found: list[str] = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        option = "=" in part and ":" not in part and found
+        found[len(found) - bool(option) :] = [f"{found[-1]},{part}" if option else part]
+    return tuple(dict.fromkeys(found))
