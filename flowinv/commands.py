@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from flowinv.benchmark.cells import BenchmarkConfig
+from flowinv.benchmark.cells import BenchmarkConfig, BudgetConfig
 from flowinv.checks import check_known, fail
 from flowinv.compiling import cache_folder
 from flowinv.data.scan import ReadOptions
@@ -26,7 +26,7 @@ __all__ = ["COMMANDS", "run_command"]
 
 # A signal is answered within two seconds, whatever is being computed.
 STOP_SECONDS = 1.5
-BENCHMARK = BenchmarkConfig()
+BENCHMARK, BUDGET = BenchmarkConfig(), BudgetConfig()
 PACKAGES = ("flowinv", "jax", "jaxlib", "flax", "optax", "distrax", "numpyro", "chex")
 
 
@@ -246,6 +246,40 @@ def benchmark(settings: BenchmarkConfig = BENCHMARK, *, quiet: bool = False) -> 
     return 0
 
 
+def budget(settings: BudgetConfig = BUDGET, *, quiet: bool = False) -> int:
+    """Say how many simulations are enough: quality against their number.
+
+    Networks of every budget are asked about the same held-out simulations; the trend
+    of their log density says what is left, and what twice as many would buy. The same
+    command again goes on, and with more budgets adds to what is there.
+
+    Args:
+        settings: task and budgets.
+        quiet: no bar.
+    """
+    from flowinv.benchmark.budget import CSV, run_budget
+    from flowinv.signals import StopRequest
+    from flowinv.training.fit import Interrupted
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    words = "flowinv: stopped; go on with the same command"
+    with StopRequest(words, STOP_SECONDS) as stop:
+        try:
+            measured, _, said = run_budget(settings, quiet=quiet, should_stop=stop)
+        except Interrupted:
+            print(words, file=sys.stderr)
+            return stop.exit_code
+    print("simulations  log density  90 % coverage off by  width (prior sds)  C2ST")
+    for own in measured:
+        score = "" if own.c2st != own.c2st else f"{own.c2st:.3f}"
+        print(
+            f"{own.budget:11,}  {-own.loss:11.3f}  {100 * own.coverage_error:18.1f} %  "
+            f"{own.width:17.3f}  {score}"
+        )
+    print(f"{said}\ntable: {Path(settings.out).expanduser() / CSV}")
+    return 0
+
+
 def doctor() -> int:
     """Show devices, versions and caches, and time one compiled program."""
     import jax
@@ -278,6 +312,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "diagnose": diagnose,
     "report": report,
     "benchmark": benchmark,
+    "budget": budget,
     "list": list_names,
     "doctor": doctor,
 }

@@ -1,4 +1,4 @@
-"""What the benchmark consists of: its settings, trainings, and rows of results."""
+"""What the benchmark and the question of budgets consist of: settings and cells."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,15 @@ from flowinv.methods.registry import METHODS, Method
 from flowinv.models.registry import FLOWS
 from flowinv.tasks.registry import task as get_task
 
-__all__ = ["METRICS", "BenchmarkConfig", "Cell", "Metric", "Training"]
+__all__ = [
+    "METRICS",
+    "BenchmarkConfig",
+    "BudgetConfig",
+    "Cell",
+    "Metric",
+    "Training",
+    "numbers_of",
+]
 
 STANDARD = (
     "gaussian_linear",
@@ -166,16 +174,7 @@ class BenchmarkConfig:
         Raises:
             ValueError: for one that is no whole number.
         """
-        found = []
-        for text in _listed(self.budgets):
-            try:
-                size = float(text)
-            except ValueError:
-                size = math.nan
-            if not size.is_integer():
-                fail("budgets", 'like "1000,10000" or "1e3,1e4"', repr(self.budgets))
-            found.append(int(size))
-        return tuple(sorted(set(found)))
+        return numbers_of(self.budgets, "budgets")
 
     def observed(self, spec: str) -> tuple[int, ...]:
         """Numbers of the observations of a task."""
@@ -199,6 +198,61 @@ class BenchmarkConfig:
         """What results depend on beside the cell itself."""
         plain = dataclasses.asdict(self)
         return {name: plain[name] for name in ("num_draws", "references")}
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """What is asked.
+
+    Attributes:
+        task: spec of the task.
+        budgets: numbers of simulations, with commas between.
+        flow: name of the flow.
+        seed: of all keys.
+        num_heldout: held-out simulations.
+        observations: like "1-3": C2ST of these, where the task has exact posteriors;
+            "" asks for none.
+        out: folder.
+    """
+
+    task: str = "beam_profile"
+    budgets: str = "1000,3000,10000,30000"
+    flow: str = "spline"
+    seed: int = 0
+    num_heldout: int = 1_000
+    observations: str = ""
+    out: str = "runs/budget"
+
+    def check(self) -> None:
+        """Raise one line for the first setting out of its range.
+
+        Raises:
+            ValueError: what, expected, got.
+        """
+        check_known("flow", self.flow, FLOWS)
+        check_at_least("num_heldout", self.num_heldout, 100)
+        sizes = numbers_of(self.budgets, "budgets")
+        check_at_least("number of budgets", len(sizes), 2)
+        check_at_least("budgets", sizes[0], LEAST_BUDGET)
+        parse_indices(self.observations, get_task(self.task).num_observations)
+
+
+def numbers_of(text: str, what: str) -> tuple[int, ...]:
+    """Return the whole numbers that "1000,1e4" means, in order.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found = []
+    for part in _listed(text):
+        try:
+            size = float(part)
+        except ValueError:
+            size = math.nan
+        if not size.is_integer():
+            fail(what, 'like "1000,10000" or "1e3,1e4"', repr(text))
+        found.append(int(size))
+    return tuple(sorted(set(found)))
 
 
 def _listed(text: str) -> tuple[str, ...]:

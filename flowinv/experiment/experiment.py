@@ -19,7 +19,7 @@ from flowinv.identity import identity
 from flowinv.tasks.task import Task
 from flowinv.training.checkpoint import same_numbers
 
-__all__ = ["Experiment", "check_task", "open_folder", "versions"]
+__all__ = ["Experiment", "check_task", "open_folder", "versions", "write_problem"]
 
 # Streams of the run's key.
 _STREAMS = ("simulate", "train", "evaluate", "observe")
@@ -86,7 +86,7 @@ def _claim(config: RunConfig, task: Task, resume: bool) -> None:
     if any(path.name != LOCK for path in folder.iterdir()):
         remedy = "Continue it with --resume, or choose another --out."
         fail("output folder", "to be new or empty", f"{folder}", remedy)
-    write_arrays(folder / _TASK, _problem(task))
+    write_problem(folder / _TASK, task)
     write_json(saved, {"config": config.to_json(), "versions": versions()})
 
 
@@ -107,6 +107,11 @@ def _problem(task: Task) -> _Problem:
     return _Problem(
         identity(task.prior.to_config())[0], probe(task.simulator, task.prior)
     )
+
+
+def write_problem(path: Path, task: Task) -> None:
+    """Write down what tells a task from others, for `check_task`."""
+    write_arrays(path, _problem(task))
 
 
 def check_task(path: Path, task: Task, flag: str = "") -> None:
