@@ -93,15 +93,19 @@ def benchmark_figure(curves: Curves, published: Curves | None = None) -> "Figure
 
     Args:
         curves: own scores.
-        published: others', drawn behind in grey with their names.
+        published: others', drawn behind in grey, with names where there is room.
     """
     tasks = list(curves)
     methods = list(dict.fromkeys(m for own in curves.values() for m in own))
     figure, panels = panel_grid(len(tasks), 3, 2.4)
     for task, axes in zip(tasks, panels, strict=False):
-        for name, own in (published or {}).get(task, {}).items():
+        behind = (published or {}).get(task, {})
+        named = _apart({name: own[max(own)] for name, own in behind.items()})
+        for name, own in behind.items():
             axes.plot(*zip(*own.items(), strict=True), color=MUTED, lw=0.7, alpha=0.6)
             last = max(own)
+            if name not in named:
+                continue
             axes.annotate(
                 name, (last, own[last]), color=MUTED, fontsize=6, va="center",
                 xytext=(3, 0), textcoords="offset points",
@@ -124,6 +128,15 @@ def benchmark_figure(curves: Curves, published: Curves | None = None) -> "Figure
         axes.set_ylabel("C2ST")
     panels[0].legend(loc="upper right", frameon=False, fontsize=7)
     return figure
+
+
+def _apart(ends: Mapping[str, float], least: float = 0.035) -> set[str]:
+    """Names whose curves end far enough from others' to be read, best first."""
+    kept: dict[str, float] = {}
+    for name, value in sorted(ends.items(), key=lambda pair: pair[1]):
+        if all(abs(value - other) >= least for other in kept.values()):
+            kept[name] = value
+    return set(kept)
 
 
 def write_page(results: Mapping[Cell, Result], path: Path, published: str = "") -> None:
