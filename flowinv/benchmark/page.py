@@ -45,6 +45,10 @@ def means(results: Iterable[Result], metric: Metric) -> Curves:
         if (cell.metric, cell.protocol) == metric:
             method = f"{cell.method} ({cell.flow})"
             values[cell.task][method][cell.budget].append(own.value)
+    return _averaged(values)
+
+
+def _averaged(values: Mapping[str, Mapping[str, Mapping[int, list[float]]]]) -> Curves:
     return {
         task: {
             method: {budget: float(np.mean(v)) for budget, v in sorted(own.items())}
@@ -78,13 +82,7 @@ def published_curves(path: str | Path) -> Curves:
         if not old:
             own = values[row["task"]][row["algorithm"]]
             own[int(row["num_simulations"])].append(float(row["C2ST"]))
-    return {
-        task: {
-            method: {budget: float(np.mean(v)) for budget, v in sorted(own.items())}
-            for method, own in methods.items()
-        }
-        for task, methods in values.items()
-    }
+    return _averaged(values)
 
 
 @styled
