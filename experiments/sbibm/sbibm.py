@@ -3,9 +3,8 @@
 command  python experiments/sbibm/sbibm.py [STEP ...] [--references DIR] [--out FOLDER]
          (DIR/<task>/obs_<k>.npz; STEP is a number of the table below, all by default)
 device   CPU, GPU or TPU, unchanged
-time     2 cores: a training of 1,000 simulations under a minute, of 10,000 two to ten;
-         rounds of five observations ten to thirty; C2ST by sbibm's own network a minute
-         for each observation
+time     2 cores, other work beside: NPE with 1,000 simulations trains in 4 to 26 s,
+         by task; larger budgets, rounds and sbibm's own network were not timed
 score    experiments/sbibm/results.csv holds the rows that were filled so far; goes on
          where FOLDER was left
 """
