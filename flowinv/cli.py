@@ -163,7 +163,9 @@ def _run_defaults(
     method, rest = _take(rest, "--method")
     if method is not None and not isinstance(settings.method, method_class(method)):
         own = method_class(method)()
-        settings = dataclasses.replace(settings, method=own, network=own.network)
+        flow = settings.flow if set(settings.flow) <= set(own.flows) else ()
+        changed = {"method": own, "network": own.network, "flow": flow}
+        settings = dataclasses.replace(settings, **changed)
     return settings, rest
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
@@ -22,7 +22,12 @@ from flowinv.infer import AS_WRITTEN, best_model, infer, load_model
 from flowinv.methods.registry import METHODS
 from flowinv.models.registry import EMBEDDINGS, FLOWS, SUMMARIES
 
+if TYPE_CHECKING:
+    from flowinv.signals import StopRequest
+
 __all__ = ["COMMANDS", "run_command"]
+
+T = TypeVar("T")
 
 # A signal is answered within two seconds, whatever is being computed.
 STOP_SECONDS = 1.5
@@ -61,30 +66,49 @@ def run_experiment(
 ) -> int:
     """Run an experiment; a signal leaves a resumable run."""
     from flowinv.experiment.run import run
-    from flowinv.signals import StopRequest
-    from flowinv.training.fit import Interrupted
 
-    # Libraries below log what this command says in one line.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
     folder = config.folder()
-    words = f"flowinv: stopped; go on with: flowinv run --out {folder} --resume"
-    with StopRequest(words, STOP_SECONDS) as stop:
-        try:
-            metrics = run(config, resume=resume, quiet=quiet, should_stop=stop)
-        except Interrupted:
-            print(words, file=sys.stderr)
-            return stop.exit_code
-        except OSError as error:
-            reason = f"{error.strerror or error} ({folder})"
-            again = f"then go on with: flowinv run --out {folder} --resume"
-            print(f"flowinv: {reason}: mend it, {again}", file=sys.stderr)
-            return 1
+    again = f"go on with: flowinv run --out {folder} --resume"
+    try:
+        metrics, code = _until_stopped(
+            again,
+            lambda stop: run(config, resume=resume, quiet=quiet, should_stop=stop),
+        )
+    except OSError as error:
+        reason = f"{error.strerror or error} ({folder})"
+        print(f"flowinv: {reason}: mend it, then {again}", file=sys.stderr)
+        return 1
+    if metrics is None:
+        return code
     for name, _, _ in config.models():
         if words := _one_line(name, metrics):
             print(f"{name}: {words}")
     bad = _verdicts(metrics)
     print(f"metrics: {folder / 'metrics.json'}\nreport: {folder / 'report.html'}")
     return 3 if strict and bad else 0
+
+
+def _until_stopped(
+    again: str, work: "Callable[[StopRequest], T]"
+) -> tuple[T | None, int]:
+    """Return what `work` gives and 0; after a signal None and the exit code.
+
+    Args:
+        again: how to go on, said when a signal came.
+        work: is given the question whether one came.
+    """
+    from flowinv.signals import StopRequest
+    from flowinv.training.fit import Interrupted
+
+    # Libraries below log what these commands say in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    words = f"flowinv: stopped; {again}"
+    with StopRequest(words, STOP_SECONDS) as stop:
+        try:
+            return work(stop), 0
+        except Interrupted:
+            print(words, file=sys.stderr)
+            return None, stop.exit_code
 
 
 def _verdicts(metrics: dict[str, Any]) -> bool:
@@ -144,18 +168,17 @@ def diagnose(
         fail("run", "to be a folder", repr(run))
     from flowinv.experiment.diagnose import diagnose_run
     from flowinv.experiment.watch import Watch
-    from flowinv.signals import StopRequest
-    from flowinv.training.fit import Interrupted
 
     posterior, name = load_model(folder, model), model or best_model(folder)
-    words = f"flowinv: stopped; the same command goes on: flowinv diagnose {folder}"
-    with StopRequest(words, STOP_SECONDS) as stop:
-        try:
-            watch = Watch(quiet, stop)
-            content = diagnose_run(folder, name, posterior, ask, watch, reading)
-        except Interrupted:
-            print(words, file=sys.stderr)
-            return stop.exit_code
+
+    def work(stop: "StopRequest") -> Any:
+        watch = Watch(quiet, stop)
+        return diagnose_run(folder, name, posterior, ask, watch, reading)
+
+    again = f"the same command goes on: flowinv diagnose {folder}"
+    content, code = _until_stopped(again, work)
+    if content is None:
+        return code
     verdicts = content.models[name].results.verdicts
     for verdict in verdicts:
         print(f"{verdict.parameter}: {verdict.status}. {verdict.words}")
@@ -229,18 +252,14 @@ def benchmark(settings: BenchmarkConfig = BENCHMARK, *, quiet: bool = False) -> 
     """
     from flowinv.benchmark.page import write_page
     from flowinv.benchmark.runner import RESULTS, run_benchmark
-    from flowinv.signals import StopRequest
-    from flowinv.training.fit import Interrupted
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
     folder = Path(settings.out).expanduser()
-    words = "flowinv: stopped; go on with the same command"
-    with StopRequest(words, STOP_SECONDS) as stop:
-        try:
-            filled = run_benchmark(settings, quiet=quiet, should_stop=stop)
-        except Interrupted:
-            print(words, file=sys.stderr)
-            return stop.exit_code
+    filled, code = _until_stopped(
+        "go on with the same command",
+        lambda stop: run_benchmark(settings, quiet=quiet, should_stop=stop),
+    )
+    if filled is None:
+        return code
     write_page(filled, folder / "index.html", settings.published)
     print(f"results: {folder / RESULTS}\npage: {folder / 'index.html'}")
     return 0
@@ -258,17 +277,14 @@ def budget(settings: BudgetConfig = BUDGET, *, quiet: bool = False) -> int:
         quiet: no bar.
     """
     from flowinv.benchmark.budget import CSV, run_budget
-    from flowinv.signals import StopRequest
-    from flowinv.training.fit import Interrupted
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    words = "flowinv: stopped; go on with the same command"
-    with StopRequest(words, STOP_SECONDS) as stop:
-        try:
-            measured, _, said = run_budget(settings, quiet=quiet, should_stop=stop)
-        except Interrupted:
-            print(words, file=sys.stderr)
-            return stop.exit_code
+    found, code = _until_stopped(
+        "go on with the same command",
+        lambda stop: run_budget(settings, quiet=quiet, should_stop=stop),
+    )
+    if found is None:
+        return code
+    measured, _, said = found
     print("simulations  log density  90 % coverage off by  width (prior sds)  C2ST")
     for own in measured:
         score = "" if own.c2st != own.c2st else f"{own.c2st:.3f}"

@@ -96,7 +96,7 @@ def infer(
     posterior = load_model(folder, model)
     _warn_of_rounds(folder)
     labels, scans = _scans(task, posterior, x, reading)
-    prior, derived = posterior.estimator.prior, () if task is None else task.derived
+    prior, derived = posterior.prior, () if task is None else task.derived
     answers = _answers(draws, task, posterior, labels, scans)
     off = _together(draws, task, scans, answers)
     from flowinv.report.answer_text import answer_table
@@ -146,7 +146,7 @@ def _scans(
     for file in (one for text in files for one in _files(text)):
         name = Path(file).name
         if task is None:
-            counts = posterior.estimator.input_scaling == "root"
+            counts = posterior.input_scaling == "root"
             own = read_scans(file, posterior.x_shape, counts=counts)
         else:
             own, notes = scans_of(task, file, reading)

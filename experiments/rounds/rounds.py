@@ -107,8 +107,10 @@ def kind_of(method: RoundsMethod) -> str:
     raise ValueError(f"no cell has the method {method}")
 
 
-def rows_of(name: str, config: RunConfig, metrics: dict[str, Any]) -> list[list[Any]]:
-    """One row for each seed of a finished cell."""
+def rows_of(
+    name: str, config: RunConfig, metrics: dict[str, Any], earlier: bool
+) -> list[list[Any]]:
+    """One row for each seed of a finished cell; no time where it was continued."""
     import jax
 
     from flowinv.experiment.experiment import versions
@@ -131,7 +133,7 @@ def rows_of(name: str, config: RunConfig, metrics: dict[str, Any]) -> list[list[
                 observation,
                 config.seed + seed,
                 *(round(f, 4) if isinstance(f, float) else f for f in figures),
-                metrics[f"{model}/training_seconds"],
+                "" if earlier else metrics[f"{model}/training_seconds"],
                 config.seeds,
                 ", ".join(sorted(verdicts)),
                 device,
@@ -147,7 +149,7 @@ def run_cell(name: str, config: RunConfig, part: Path) -> None:
 
     resume = (config.folder() / "config.json").is_file()
     metrics = flowinv.run(config, resume=resume, quiet=True)
-    write(part, rows_of(name, config, metrics))
+    write(part, rows_of(name, config, metrics, resume))
 
 
 def write(path: Path, rows: Iterable[list[Any]]) -> None:

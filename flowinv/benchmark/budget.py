@@ -25,6 +25,7 @@ from flowinv.benchmark.cells import BudgetConfig, numbers_of
 from flowinv.benchmark.references import known_of
 from flowinv.checks import check_at_least, fail
 from flowinv.data.simulate import simulate
+from flowinv.data.stream import stored_rows
 from flowinv.diagnostics.c2st import c2st
 from flowinv.diagnostics.coverage import interval_coverage
 from flowinv.diagnostics.sbc import sbc
@@ -37,7 +38,6 @@ from flowinv.methods.npe import NPE
 from flowinv.models.posterior import Posterior
 from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.task import Task
-from flowinv.training.fit import train
 from flowinv.types import Dataset
 
 __all__ = ["Measured", "Trend", "run_budget", "sentence", "trend"]
@@ -210,19 +210,19 @@ def _measure(
     root = jax.random.key(config.seed)
     keys = [jax.random.fold_in(root, stream) for stream in range(5)]
     # Row i of a key is the same whatever the number of rows.
-    data = simulate(keys[SIMULATE], task.prior, task.simulator, size)
+    problem = keys[SIMULATE], task.prior, task.simulator
+    data = stored_rows(folder / "simulations", *problem, size)
     held = simulate(keys[HELD_OUT], task.prior, task.simulator, config.num_heldout)
-    fit = train(
+    method = NPE(num_simulations=str(size))
+    posterior = method.fit(
         keys[TRAIN],
-        build_estimator(task, config.flow, NPE.network),
+        build_estimator(task, config.flow, method.network),
         data,
-        NPE(num_simulations=str(size)).train,
         folder=folder / "parts" / str(size),
         should_stop=watch.should_stop,
-    )
+    ).posterior
     valid = np.asarray(held.valid)
     held = Dataset(*(np.asarray(array)[valid] for array in held))
-    posterior = fit.posterior
     draws = np.asarray(posterior.sample(keys[DRAW], held.x, DRAWS))
     ranks = sbc(keys[TIES], held.theta, draws)
     coverage = interval_coverage(ranks.ranks, DRAWS, [LEVEL])

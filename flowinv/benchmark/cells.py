@@ -1,19 +1,19 @@
 """What the benchmark and the question of budgets consist of: settings and cells."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.experiment.observed import parse_indices
-from flowinv.methods import APT, NPE, Truncated
+from flowinv.methods import FMPE, NLE, NPE, NRE
 from flowinv.methods.registry import METHODS, Method
 from flowinv.models.registry import FLOWS
 from flowinv.tasks.registry import task as get_task
+from flowinv.training.config import TrainConfig
 
 __all__ = [
     "METRICS",
@@ -39,6 +39,20 @@ STANDARD = (
 )
 LEAST_BUDGET = 200
 ROUNDS, LEAST_ROUND = 10, 100
+BALANCE = 100.0
+"""As in the papers on balanced classifiers and posteriors."""
+PRESETS: dict[str, Method] = {
+    **{name: kind() for name, kind in METHODS.items()},
+    "bnpe": NPE(balance=BALANCE),
+    "nre-a": NRE(variant="a"),
+    "nre-b": NRE(variant="b"),
+    "bnre": NRE(variant="a", balance=BALANCE),
+    "npe-5": NPE(train=TrainConfig(num_members=5)),
+    "fmpe-5": FMPE(train=TrainConfig(num_members=5)),
+    "nle-5": NLE(train=TrainConfig(num_members=5)),
+    "nre-5": NRE(train=TrainConfig(num_members=5)),
+}
+"""Methods as the benchmark names them: every one, variants, ensembles of five."""
 
 
 class Metric(NamedTuple):
@@ -69,7 +83,7 @@ class Training(NamedTuple):
 
     Attributes:
         task: its spec.
-        method: npe, tsnpe or apt.
+        method: a row of `PRESETS`.
         flow: name of the flow.
         budget: simulations: of the network, or of all rounds of an observation.
         seed: number of the key.
@@ -92,11 +106,12 @@ class Training(NamedTuple):
 
         Rounds are ten of a tenth each, fewer where that were below 100.
         """
-        if self.method == "npe":
-            return NPE(num_simulations=str(self.budget))
+        own = PRESETS[self.method]
+        if own.amortised:
+            return replace(own, num_simulations=str(self.budget))
         rounds = min(ROUNDS, self.budget // LEAST_ROUND)
-        kind = {"tsnpe": Truncated, "apt": APT}[self.method]
-        return kind(num_rounds=rounds, num_simulations=self.budget // rounds)
+        size = {"num_rounds": rounds, "num_simulations": self.budget // rounds}
+        return replace(own, **size)
 
 
 class Cell(NamedTuple):
@@ -118,11 +133,12 @@ class BenchmarkConfig:
 
     Attributes:
         tasks: specs of tasks.
-        methods: npe, tsnpe, apt.
+        methods: names of methods, of variants (bnpe, nre-a, nre-b, bnre) and of
+            ensembles (npe-5, fmpe-5, nle-5, nre-5).
         budgets: numbers of simulations (1000 or 1e3); the smallest are filled first.
         observations: like "1-5".
         seeds: keys of every training.
-        flows: names of flows.
+        flows: names of flows; a method that has none of them takes its own.
         protocols: of C2ST: mlp (sbibm's own network) and forest.
         num_draws: draws of the exact and of the learned posterior that are compared.
         references: folder with <task>/obs_<k>.npz (observation, true_parameters,
@@ -134,7 +150,7 @@ class BenchmarkConfig:
     """
 
     tasks: str = ",".join(STANDARD)
-    methods: str = ",".join(METHODS)
+    methods: str = "npe,tsnpe,apt"
     budgets: str = "1000,10000"
     observations: str = "1-5"
     seeds: int = 1
@@ -151,7 +167,7 @@ class BenchmarkConfig:
         Raises:
             ValueError: what, expected, got.
         """
-        known = {"methods": METHODS, "flows": FLOWS, "protocols": ("mlp", "forest")}
+        known = {"methods": PRESETS, "flows": FLOWS, "protocols": ("mlp", "forest")}
         for what in ("tasks", "budgets", *known):
             if not _listed(getattr(self, what)):
                 fail(what, "with one at least", "none")
@@ -182,9 +198,18 @@ class BenchmarkConfig:
 
     def trainings(self) -> tuple[Training, ...]:
         """All trainings, in the order in which they are done."""
-        names = (_listed(own) for own in (self.methods, self.flows, self.tasks))
-        every = itertools.product(range(self.seeds), self.sizes(), *names)
-        return tuple(Training(t, m, f, b, s) for s, b, m, f, t in every)
+        sizes, methods = range(self.seeds), _listed(self.methods)
+        every = itertools.product(sizes, self.sizes(), methods, _listed(self.tasks))
+        return tuple(
+            Training(task, method, flow, budget, seed)
+            for seed, budget, method, task in every
+            for flow in self.flows_of(method)
+        )
+
+    def flows_of(self, method: str) -> tuple[str, ...]:
+        """Those of `flows` that a method can train, or its own one."""
+        own = PRESETS[method].flows
+        return tuple(f for f in _listed(self.flows) if f in own) or own[:1]
 
     def cells(self, training: Training) -> Iterator[Cell]:
         """Every number that is asked of a training."""
@@ -196,8 +221,10 @@ class BenchmarkConfig:
 
     def relevant(self) -> dict[str, object]:
         """What results depend on beside the cell itself."""
-        plain = dataclasses.asdict(self)
-        return {name: plain[name] for name in ("num_draws", "references")}
+        # However the path is written: the folder is the same.
+        given = self.references
+        folder = str(Path(given).expanduser().resolve()) if given else ""
+        return {"num_draws": self.num_draws, "references": folder}
 
 
 @dataclass(frozen=True)
@@ -229,7 +256,7 @@ class BudgetConfig:
         Raises:
             ValueError: what, expected, got.
         """
-        check_known("flow", self.flow, FLOWS)
+        check_known("flow", self.flow, NPE.flows)
         check_at_least("num_heldout", self.num_heldout, 100)
         sizes = numbers_of(self.budgets, "budgets")
         check_at_least("number of budgets", len(sizes), 2)

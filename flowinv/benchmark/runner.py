@@ -16,18 +16,18 @@ from flowinv.benchmark.references import Known, known_of
 from flowinv.benchmark.results import Result, append, read
 from flowinv.checks import fail
 from flowinv.data.entrance import host_rows, is_host
-from flowinv.data.simulate import simulate
+from flowinv.data.stream import stored_rows
 from flowinv.diagnostics.c2st import c2st
 from flowinv.diagnostics.mmd import LARGEST, mmd_squared
 from flowinv.diagnostics.prdc import prdc
 from flowinv.experiment.build import build_estimator
-from flowinv.experiment.experiment import versions
+from flowinv.experiment.experiment import check_task, versions, write_problem
 from flowinv.experiment.watch import Watch
 from flowinv.files import Lock, read_arrays, read_json, write_arrays, write_json
 from flowinv.sequential.run import run_rounds
 from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.task import Task
-from flowinv.training.fit import train
+from flowinv.types import Dataset
 
 __all__ = ["run_benchmark"]
 
@@ -139,22 +139,13 @@ def _answered(
     task, known = get_task(training.task), _known(config, training, folder)
     x = np.stack([known[index].x for index in numbers])
     method, began = training.settings(), time.monotonic()
-    network = type(method).network
-    estimator = build_estimator(task, training.flow, network)
+    estimator = build_estimator(task, training.flow, method.network)
     part = folder / "parts" / training.name
     options = {"folder": part, "should_stop": watch.should_stop}
     if method.amortised:
-        key, count = _key(training, SIMULATE), training.budget
-        data = simulate(key, task.prior, task.simulator, count)
-        fit = train(
-            _key(training, TRAIN),
-            estimator,
-            data,
-            method.train,
-            loss=method.loss,
-            **options,
-        )
-        posteriors = [fit.posterior] * len(x)
+        data = _simulated(training, task, folder)
+        trained = method.fit(_key(training, TRAIN), estimator, data, **options)
+        posteriors = [trained.posterior] * len(x)
     else:
         # An observation's rounds do not depend on which others are answered.
         key = _key(training, TRAIN)
@@ -171,6 +162,20 @@ def _answered(
     write_arrays(path, answers)
     shutil.rmtree(part, ignore_errors=True)
     return answers
+
+
+def _simulated(training: Training, task: Task, folder: Path) -> Dataset:
+    """Simulations that all methods and budgets of a task and a seed learn from."""
+    name = training.task.replace(":", "-").replace("/", "-")
+    kept = folder / "simulations"
+    kept.mkdir(exist_ok=True)
+    problem = kept / f"{name}.npz"
+    if problem.exists():
+        check_task(problem, task)
+    else:
+        write_problem(problem, task)
+    path, key = kept / f"{name}-{training.seed}", _key(training, SIMULATE)
+    return stored_rows(path, key, task.prior, task.simulator, training.budget)
 
 
 def _scored(

@@ -1,15 +1,14 @@
 """One network for all observations: simulate, train, measure, for every model."""
 
 import json
-import shutil
 import time
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from flowinv.data.simulate import simulate
-from flowinv.data.store import num_rows, read_dataset, write_dataset
+from flowinv.data.store import num_rows, read_dataset
+from flowinv.data.stream import stored_rows
 from flowinv.diagnostics.calibration import calibration_curves
 from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment import measure
@@ -24,9 +23,9 @@ from flowinv.files import (
     write_json,
 )
 from flowinv.models.files import load, save
-from flowinv.models.posterior import Posterior
+from flowinv.models.sampled import AnyPosterior
 from flowinv.report.content import Errors, ModelResult, Observation
-from flowinv.training.fit import Fit, train
+from flowinv.training.fit import Fit
 from flowinv.types import Dataset, Simulator
 
 __all__ = ["infer_amortised"]
@@ -38,7 +37,7 @@ _HISTORY = ("train_loss", "validation_loss", "gradient_norm", "out_of_range", "s
 class _Trained(NamedTuple):
     """A trained model and what the report says of its training."""
 
-    posterior: Posterior
+    posterior: AnyPosterior
     history: dict[str, np.ndarray]
     facts: dict[str, str]
     validation_loss: float
@@ -104,21 +103,11 @@ def _data(run: Experiment) -> Dataset | Simulator:
     if method.fresh:
         return task.simulator
     store, count = run.folder / "simulations", int(method.num_simulations)
-    if store.exists():
-        if num_rows(store) == count:
-            return read_dataset(store)
-        shutil.rmtree(store)
-    # Renamed when complete: a killed run leaves no half store to stumble over.
-    part = run.folder / "simulations.part"
-    shutil.rmtree(part, ignore_errors=True)
-    key = run.key("simulate")
+    if store.exists() and num_rows(store) >= count:
+        return read_dataset(store, slice(0, count))
+    problem = run.key("simulate"), task.prior, task.simulator
     with run.watch.bar("simulate", count) as bar:
-        data = simulate(
-            key, task.prior, task.simulator, count, progress=lambda n, _: bar.to(n)
-        )
-    write_dataset(part, data)
-    part.rename(store)
-    return data
+        return stored_rows(store, *problem, count, lambda n, _: bar.to(n))
 
 
 def _trained(
@@ -137,17 +126,15 @@ def _trained(
     run.watch.note(f"{name}: compile")
     key = run.key("train")
     with run.watch.bar(f"train {name}") as bar:
-        fit = train(
+        fit, posterior = method.fit(
             jax.random.fold_in(key, seed) if seed else key,
             build_estimator(run.task, flow, run.config.network),
             data,
-            method.train,
-            loss=method.loss,
             folder=folder / "checkpoints",
             progress=bar.training,
             should_stop=run.watch.should_stop,
         )
-    save(folder / "model", fit.posterior)
+    save(folder / "model", posterior)
     history = _mean_history(fit)
     rows = zip(*history.values(), strict=True)
     lines = [
@@ -160,7 +147,7 @@ def _trained(
     said = {"facts": _facts(fit, loss, seconds), "validation_loss": loss}
     said["seconds"] = seconds
     write_json(done, said)
-    return _Trained(fit.posterior, history, **said)
+    return _Trained(posterior, history, **said)
 
 
 def _mean_history(fit: Fit) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from flowinv.data.scan import ReadOptions
 from flowinv.files import from_plain, read_json, to_plain
 from flowinv.methods.npe import NPE
 from flowinv.methods.registry import Method, method_class, method_name
-from flowinv.models.registry import FLOWS, NetworkConfig
+from flowinv.models.registry import NetworkConfig
 
 __all__ = ["DiagnoseConfig", "EvaluateConfig", "RunConfig"]
 
@@ -111,7 +111,8 @@ class RunConfig:
         task: task name with options, such as "beam_profile:prior=slides,points=100", or
             a task of your own, "file.py:name".
         method: how the posterior is learned, with the method's own settings.
-        flow: one or more of cinn, spline, maf, spline-ar; each is trained and shown.
+        flow: one or more of the method's networks (spline, cinn, maf, spline-ar for
+            most); each is trained and shown. None takes the method's own.
         seed: seed of everything.
         seeds: independent repetitions of every model.
         out: folder of the run; "" takes runs/<task>-<flows>.
@@ -132,7 +133,7 @@ class RunConfig:
 
     task: str = "beam_profile"
     method: Method = field(default_factory=NPE)
-    flow: tuple[str, ...] = ("spline",)
+    flow: tuple[str, ...] = ()
     seed: int = 0
     seeds: int = 1
     out: str = ""
@@ -148,6 +149,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.network is None:
             object.__setattr__(self, "network", self.method.network)
+        if not self.flow:
+            object.__setattr__(self, "flow", self.method.flows[:1])
 
     def check(self) -> None:
         """Raise one line for the first field out of its range.
@@ -158,7 +161,8 @@ class RunConfig:
         if not self.flow or len(set(self.flow)) != len(self.flow):
             fail("flow", "to name at least one flow, each once", self.flow)
         for name in self.flow:
-            check_known("flow", name, FLOWS)
+            what = f"flow of {method_name(self.method)}"
+            check_known(what, name, self.method.flows)
         if not 0 <= self.seed < 2**32:
             fail("seed", "from 0 to 2^32 - 1", self.seed)
         check_at_least("seeds", self.seeds, 1)

@@ -34,7 +34,7 @@ from flowinv.experiment.watch import Watch
 from flowinv.files import write_json
 from flowinv.identity import identity
 from flowinv.models.files import save
-from flowinv.models.posterior import Posterior
+from flowinv.models.sampled import AnyPosterior, SampledPosterior
 from flowinv.models.widened import widened
 from flowinv.report.content import (
     Answer,
@@ -58,7 +58,7 @@ _TASK = "task.npz"
 def diagnose_run(
     folder: Path,
     name: str,
-    posterior: Posterior,
+    posterior: AnyPosterior,
     config: DiagnoseConfig,
     watch: Watch,
     reading: ReadOptions | None = None,
@@ -79,13 +79,16 @@ def diagnose_run(
         Interrupted: if `watch` said so; called again it goes on.
     """
     began = time.monotonic()
+    if config.widened and isinstance(posterior, SampledPosterior):
+        got = "one that is drawn from by a sampler"
+        fail("--widened", "with a network of the posterior itself", got)
     pairs = _pairs(config.data, posterior) if config.data else None
     task = _task(folder, config)
     if task is None and pairs is None:
         remedy = "Name the task, --task file.py:name, or pairs, --data pairs.npz."
         fail(f"simulator of {folder}", "in its config", "none", remedy)
     if task is None:
-        task = Task(posterior.estimator.prior, _Unknown(posterior.x_shape))
+        task = Task(posterior.prior, _Unknown(posterior.x_shape))
     observed, found = _observed(folder, name, task, config, reading), None
     if _is_amortised(folder):
         found = _held_out(folder, posterior, task, config, pairs, watch)
@@ -117,7 +120,7 @@ def diagnose_run(
 
 
 def _checked(
-    posterior: Posterior,
+    posterior: AnyPosterior,
     task: Task,
     config: DiagnoseConfig,
     seen: tuple[tuple[Observation, ...], HeldOut | None],
@@ -172,7 +175,7 @@ def _is_amortised(folder: Path) -> bool:
     return not saved.is_file() or RunConfig.read(saved).method.amortised
 
 
-def _pairs(path: str, posterior: Posterior) -> Dataset:
+def _pairs(path: str, posterior: AnyPosterior) -> Dataset:
     """Known pairs from an npz."""
     arrays = open_npz(Path(path).expanduser())
     for wanted in ("theta", "x"):
@@ -180,7 +183,7 @@ def _pairs(path: str, posterior: Posterior) -> Dataset:
             fail(f"{path}", "with arrays theta and x", ", ".join(arrays) or "none")
     theta, x = (np.asarray(arrays[n], np.float32) for n in ("theta", "x"))
     count = len(theta)
-    check_shape(f"theta of {path}", theta.shape, (count, posterior.estimator.prior.dim))
+    check_shape(f"theta of {path}", theta.shape, (count, posterior.prior.dim))
     check_shape(f"x of {path}", x.shape, (count, *posterior.x_shape))
     check_at_least(f"pairs of {path}", count, 100)
     valid = np.isfinite(x.reshape(count, -1)).all(1) & np.isfinite(theta).all(1)
@@ -214,7 +217,7 @@ def _observed(
 
 def _held_out(
     folder: Path,
-    posterior: Posterior,
+    posterior: AnyPosterior,
     task: Task,
     config: DiagnoseConfig,
     pairs: Dataset | None,
@@ -222,7 +225,8 @@ def _held_out(
 ) -> HeldOut:
     """Answers to simulations that the network has not seen, part by part."""
     total = config.num_simulations if pairs is None else len(pairs.theta)
-    mark = identity(posterior.variables, config.num_samples, pairs, config.seed)[0]
+    numbers = tuple(jax.tree.leaves(posterior))
+    mark = identity(numbers, config.num_samples, pairs, config.seed)[0]
     settings, parts = config.evaluate, []
     with watch.bar("held-out", total) as bar:
         for number, start in enumerate(range(0, total, PART)):
@@ -244,9 +248,9 @@ def _held_out(
     return _joined(parts)
 
 
-def _save_widened(target: Path, posterior: Posterior, found: HeldOut) -> None:
+def _save_widened(target: Path, posterior: AnyPosterior, found: HeldOut) -> None:
     """Save the model with widths calibrated on its held-out simulations."""
-    to_latent = posterior.estimator.prior.to_latent
+    to_latent = posterior.prior.to_latent
     theta, draws = (np.asarray(to_latent(a)) for a in (found.theta, found.draws))
     save(target, widened(posterior, width_factor(theta, draws).factor))
 

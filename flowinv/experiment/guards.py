@@ -20,7 +20,7 @@ from flowinv.diagnostics.likeness import COARSE, MOST_ROWS, Crowd, crowd
 from flowinv.diagnostics.mmd import mmd_test
 from flowinv.diagnostics.predictive import predictive_check
 from flowinv.experiment.measure import predictive, repeated
-from flowinv.models.posterior import Posterior
+from flowinv.models.sampled import AnyPosterior
 from flowinv.tasks.task import ClassicalFit, Task
 
 __all__ = ["GUARDS", "LEAST_SCANS", "Misfit", "guard", "guard_together"]
@@ -51,7 +51,7 @@ class Misfit(NamedTuple):
 def guard(
     key: Array,
     task: Task,
-    posterior: Posterior,
+    posterior: AnyPosterior,
     scans: np.ndarray,
     draws: np.ndarray,
     fits: Sequence[ClassicalFit | None],
@@ -69,7 +69,7 @@ def guard(
     Returns:
         For each scan what is off: an empty list for a right one.
     """
-    summary = posterior.estimator.summary
+    summary = posterior.summary
     seeds = [jax.random.fold_in(key, stream) for stream in (_SIMULATE, _PREDICT)]
     # Without summaries: what the network makes of x itself.
     told = posterior.context if summary is None else _compiled(summary)

@@ -29,8 +29,8 @@ from flowinv.experiment.observed import (
 )
 from flowinv.files import settled
 from flowinv.identity import by_content
-from flowinv.models.estimator import Variables
 from flowinv.models.posterior import Posterior
+from flowinv.models.sampled import AnyPosterior, SampledPosterior
 from flowinv.priors.latent import Prior
 from flowinv.report.content import ModelResult, Observation
 from flowinv.tasks.task import Task
@@ -68,7 +68,7 @@ class Ended(NamedTuple):
 
 def diagnose(
     key: Array,
-    posterior: Posterior,
+    posterior: AnyPosterior,
     task: Task,
     config: EvaluateConfig | None = None,
 ) -> Results:
@@ -83,7 +83,7 @@ def diagnose(
     Raises:
         ValueError: for an observation that the task does not have.
     """
-    if not isinstance(posterior, Posterior):
+    if not isinstance(posterior, (Posterior, SampledPosterior)):
         remedy = "Give fit.posterior."
         fail("posterior", "to be a Posterior", type(posterior).__name__, remedy)
     if not isinstance(task, Task):
@@ -127,7 +127,7 @@ def checked(
 
 
 def held_out(
-    key: Array, posterior: Posterior, task: Task, config: EvaluateConfig
+    key: Array, posterior: AnyPosterior, task: Task, config: EvaluateConfig
 ) -> HeldOut:
     """New simulations of the task with draws, densities, ranks and modes."""
     own = jax.random.fold_in(key, Stream.HELD_OUT)
@@ -137,7 +137,7 @@ def held_out(
 
 def answered_rows(
     key: Array,
-    posterior: Posterior,
+    posterior: AnyPosterior,
     task: Task,
     data: Dataset,
     config: EvaluateConfig,
@@ -187,13 +187,13 @@ def _likelihood(task: Task) -> Any:
 
 def sample(
     key: Array,
-    posterior: Posterior,
+    posterior: AnyPosterior,
     observed: Sequence[Observation],
     config: EvaluateConfig,
 ) -> np.ndarray:
     """Draws for each observation, `[K, n, D]`; no observation gives no draws."""
     if not observed:
-        return np.zeros((0, config.num_exact, posterior.estimator.prior.dim))
+        return np.zeros((0, config.num_exact, posterior.prior.dim))
     x = np.stack([observation.x for observation in observed])
     key = jax.random.fold_in(key, Stream.ANSWER)
     return np.asarray(posterior.sample(key, x, config.num_exact))
@@ -209,7 +209,7 @@ class Given(NamedTuple):
     """
 
     draws: np.ndarray
-    posterior: Posterior | None = None
+    posterior: AnyPosterior | None = None
     ended: Ended | None = None
 
 
@@ -254,7 +254,7 @@ def summed_up(
 
 
 def _context(
-    posterior: Posterior | None, x: np.ndarray, ended: Ended | None
+    posterior: AnyPosterior | None, x: np.ndarray, ended: Ended | None
 ) -> tuple[np.ndarray, np.ndarray | None] | None:
     """What the network is told of x, and of simulations of its own."""
     if posterior is None:
@@ -295,18 +295,14 @@ def _weigher(simulator: Simulator) -> Any:
     return jax.jit(weigh)
 
 
-def _members(key: Array, x: np.ndarray, posterior: Posterior | None) -> Any:
+def _members(key: Array, x: np.ndarray, posterior: AnyPosterior | None) -> Any:
     """Draws of each network of an ensemble, `[M, n, D]`; None without one."""
-    if posterior is None or posterior.variables.num_members == 1:
+    members = [] if posterior is None else posterior.members()
+    if len(members) < 2:
         return None
-    count, frozen = posterior.variables.num_members, posterior.variables.frozen
     key = jax.random.fold_in(key, Stream.MEMBERS)
-    draws = []
-    for member in range(count):
-        params = jax.tree.map(lambda a, m=member: a[m], posterior.variables.params)
-        one = Posterior(posterior.estimator, Variables(params, frozen))
-        draws.append(np.asarray(one.sample(key, x[None], MEMBER_DRAWS))[0])
-    return np.stack(draws)
+    draws = (own.sample(key, x[None], MEMBER_DRAWS)[0] for own in members)
+    return np.stack([np.asarray(own) for own in draws])
 
 
 def predictive(key: Array, task: Task, index: int, draws: np.ndarray) -> np.ndarray:

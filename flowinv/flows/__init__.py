@@ -9,7 +9,9 @@ from flowinv.flows.named import (
     SplineAutoregressiveFlow,
     SplineCouplingFlow,
 )
+from flowinv.flows.ratio import RatioNetwork
 from flowinv.flows.univariate import Affine, Spline, Univariate
+from flowinv.flows.vector_field import VectorField
 from flowinv.types import Placed
 
 __all__ = [
@@ -20,8 +22,10 @@ __all__ = [
     "ConditionalFlow",
     "CouplingFlow",
     "Placed",
+    "RatioNetwork",
     "Spline",
     "SplineAutoregressiveFlow",
     "SplineCouplingFlow",
     "Univariate",
+    "VectorField",
 ]

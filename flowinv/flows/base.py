@@ -2,12 +2,10 @@
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -15,8 +13,14 @@ from jax import Array
 from flowinv.bijectors.chain import Chain, Inverse
 from flowinv.bijectors.permute import Permutation
 from flowinv.bijectors.stack import Stack
-from flowinv.checks import check_at_least, check_last_axis, check_positive, fail, whole
+from flowinv.checks import check_at_least, check_last_axis, check_positive, fail
 from flowinv.flows.conditioner import Conditioner, evaluate
+from flowinv.flows.density import (
+    as_distribution,
+    draw_and_log_prob,
+    spread,
+    standard_normal_log_prob,
+)
 from flowinv.flows.head import AffineHead, head_dim
 from flowinv.flows.mixing import Mixing
 from flowinv.flows.univariate import Affine, Univariate
@@ -26,12 +30,7 @@ from flowinv.types import Bijector, Placed
 if TYPE_CHECKING:
     import distrax
 
-__all__ = ["ConditionalFlow", "Layout", "standard_normal_log_prob"]
-
-
-def standard_normal_log_prob(z: Array) -> Array:
-    """Log N(z; 0, I) over the last axis, shape `[...]`."""
-    return -0.5 * (z**2).sum(-1) - 0.5 * z.shape[-1] * math.log(2.0 * math.pi)
+__all__ = ["ConditionalFlow", "Layout"]
 
 
 class Layout(NamedTuple):
@@ -177,11 +176,17 @@ class ConditionalFlow(nn.Module):
         """Return `log_prob(z, context, placed)`."""
         return self.log_prob(z, context, placed)
 
+    def forward(
+        self, z0: Array, context: Array | None = None, placed: Placed | None = None
+    ) -> Array:
+        """Map base `z0` `[..., D]` to z."""
+        return self.forward_and_log_det(z0, context, placed)[0]
+
     def forward_and_log_det(
         self, z0: Array, context: Array | None = None, placed: Placed | None = None
     ) -> tuple[Array, Array]:
         """Map base `z0` `[..., D]` to z; log_det has shape `[...]`."""
-        z0 = _spread(z0, context, placed)
+        z0 = spread(z0, context, placed)
         parts = self.parts(context, z0.shape[-1], placed)
         return Chain(parts).forward_and_log_det(z0)
 
@@ -189,7 +194,7 @@ class ConditionalFlow(nn.Module):
         self, z: Array, context: Array | None = None, placed: Placed | None = None
     ) -> tuple[Array, Array]:
         """Map z `[..., D]` to the base; log_det has shape `[...]`."""
-        z = _spread(z, context, placed)
+        z = spread(z, context, placed)
         parts = self.parts(context, z.shape[-1], placed)
         return Chain(parts).inverse_and_log_det(z)
 
@@ -204,7 +209,7 @@ class ConditionalFlow(nn.Module):
         self, z: Array, context: Array | None = None, placed: Placed | None = None
     ) -> Array:
         """Return the share of the D entries of v beyond `bound`, `[...]`."""
-        z = _spread(z, context, placed)
+        z = spread(z, context, placed)
         head = self.parts(context, z.shape[-1], placed)[1]
         v = head.inverse_and_log_det(z)[0]
         return (jnp.abs(v) > self.bound).mean(-1)
@@ -227,15 +232,7 @@ class ConditionalFlow(nn.Module):
         placed: Placed | None = None,
     ) -> tuple[Array, Array]:
         """Draw as `sample` does, and return log q of the draws, `[*batch, n]`."""
-        num_samples = whole("num_samples", num_samples)
-        batch = () if context is None else context.shape[:-1]
-        if placed is not None:
-            batch = jnp.broadcast_shapes(batch, placed.mean.shape[:-1])
-            placed = jax.tree.map(lambda leaf: leaf[..., None, :], placed)
-        z0 = jax.random.normal(key, (*batch, num_samples, self._dim()), jnp.float32)
-        context = None if context is None else context[..., None, :]
-        z, log_det = self.forward_and_log_det(z0, context, placed)
-        return z, standard_normal_log_prob(z0) - log_det
+        return draw_and_log_prob(self, key, context, num_samples, placed, self._dim())
 
     def distribution(
         self, context: Array | None = None, placed: Placed | None = None
@@ -244,57 +241,4 @@ class ConditionalFlow(nn.Module):
 
         It is a pytree: it may enter and leave jit, vmap and grad.
         """
-        import distrax
-
-        from flowinv.bijectors.distrax_bridge import to_distrax
-
-        dim = self._dim()
-        batch = () if context is None else context.shape[:-1]
-        zeros = jnp.zeros((*batch, dim), jnp.float32)
-        # MultivariateNormalDiag keeps functions of traced arrays.
-        normal = distrax.Normal(zeros, jnp.ones_like(zeros))
-        base = distrax.Independent(normal, reinterpreted_batch_ndims=1)
-        # Not the parts, whose functions hold traced arrays: what they are made from.
-        unbound, variables = self.unbind()
-        own = {"params": variables["params"]}
-        bound = _Bound(unbound, own, context, placed)
-        return distrax.Transformed(base, to_distrax(bound))
-
-
-@jax.tree_util.register_pytree_node_class
-class _Bound:
-    """A flow with its numbers, its context and its place: a bijector and a pytree."""
-
-    def __init__(
-        self, flow: ConditionalFlow, variables: Any, context: Any, placed: Any
-    ) -> None:
-        self.flow, self.numbers = flow, (variables, context, placed)
-
-    def tree_flatten(self) -> tuple[tuple[Any, ...], ConditionalFlow]:
-        return self.numbers, self.flow
-
-    @classmethod
-    def tree_unflatten(cls, flow: ConditionalFlow, numbers: tuple) -> "_Bound":
-        return cls(flow, *numbers)
-
-    def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-        return self._apply(x, "forward_and_log_det")
-
-    def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-        return self._apply(y, "inverse_and_log_det")
-
-    def _apply(self, value: Array, method: str) -> tuple[Array, Array]:
-        variables, *rest = self.numbers
-        return self.flow.apply(variables, value, *rest, method=method)
-
-
-def _spread(z: Array, context: Array | None, placed: Placed | None) -> Array:
-    """Z for every context and place: `[..., D]` of the common batch shape, floating."""
-    z = jnp.asarray(z)
-    if z.dtype.kind in "iub":
-        z = z.astype(jnp.float32)
-    shapes = [z.shape[:-1]]
-    shapes += [] if context is None else [jnp.shape(context)[:-1]]
-    shapes += [] if placed is None else [jnp.shape(placed.mean)[:-1]]
-    batch = jnp.broadcast_shapes(*shapes)
-    return z if batch == z.shape[:-1] else jnp.broadcast_to(z, (*batch, z.shape[-1]))
+        return as_distribution(self, context, placed, self._dim())

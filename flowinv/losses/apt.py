@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.checks import check_at_least, fail
-from flowinv.flows.base import standard_normal_log_prob
+from flowinv.flows.density import standard_normal_log_prob
 from flowinv.losses.npe import Apply, Batch, Loss
 
 __all__ = ["atom_rows", "make_apt_loss"]

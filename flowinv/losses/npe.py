@@ -17,8 +17,11 @@ from jax import Array
 
 __all__ = ["Apply", "Batch", "Loss", "npe_loss"]
 
-Apply = Callable[[Any, Array, Any], Array]
-"""`apply(params, z, features)`: log q(z | x), z `[..., D]` to `[...]`."""
+Apply = Callable[..., Array]
+"""`apply(params, z, features)`: log q(z | x), z `[..., D]` to `[...]`.
+
+`method` names what else the network is asked, as `apply(..., method="matching")`.
+"""
 
 
 class Batch(NamedTuple):

@@ -6,69 +6,36 @@ over them is smallest where q(. | x) is the posterior of every x.
 References:
     Papamakarios and Murray 2016, arXiv:1605.06376.
     Greenberg et al. 2019, Automatic Posterior Transformation, arXiv:1905.07488.
+    Delaunoy et al. 2023, Balancing simulation-based inference, arXiv:2304.10978.
 """
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
-import numpy as np
-
-from flowinv.checks import check_positive, fail
-from flowinv.losses.npe import Loss, npe_loss
-from flowinv.models.registry import NetworkConfig
-from flowinv.training.config import TrainConfig
+from flowinv.checks import check_at_least
+from flowinv.losses.npe import Loss
+from flowinv.losses.nre import make_balanced_npe_loss
+from flowinv.methods.amortised import FRESH, AmortisedMethod
+from flowinv.priors.latent import Prior
 
 __all__ = ["FRESH", "NPE"]
 
-FRESH = "fresh"
-
 
 @dataclass(frozen=True)
-class NPE:
+class NPE(AmortisedMethod):
     """Amortised posterior estimation by maximum likelihood.
 
     Attributes:
-        num_simulations: a number (a fixed set), kept as a text, or "fresh" for new
-            simulations in every step.
-        train: how to train.
+        balance: weight of the balancing condition, 0 for none (100 in the paper): keeps
+            posteriors of few simulations wide rather than too narrow.
     """
 
-    num_simulations: str = FRESH
-    train: TrainConfig = field(default_factory=TrainConfig)
+    balance: float = 0.0
 
-    amortised: ClassVar[bool] = True
-    network: ClassVar[NetworkConfig] = NetworkConfig()
-    loss: ClassVar[Loss] = staticmethod(npe_loss)
-
-    def __post_init__(self) -> None:
-        count = self.num_simulations
-        if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
-            object.__setattr__(self, "num_simulations", str(count))
-
-    @property
-    def fresh(self) -> bool:
-        """Whether every step draws new simulations."""
-        return self.num_simulations == FRESH
+    def loss(self, prior: Prior) -> Loss:
+        """Maximum likelihood, balanced if asked."""
+        return make_balanced_npe_loss(self.balance, prior.latent_log_prob)
 
     def check(self) -> None:
-        """Raise one line for the first field out of its range.
-
-        Raises:
-            ValueError: what, expected, got, remedy.
-        """
-        self.train.check()
-        if self.fresh:
-            return
-        if not self.num_simulations.isdecimal():
-            got = repr(self.num_simulations)
-            fail("num_simulations", f"to be a whole number or {FRESH!r}", got)
-        total, batch = int(self.num_simulations), self.train.rows()
-        check_positive("num_simulations", total)
-        held = max(2, round(self.train.validation_share * total))
-        if total - held < 2 * batch:
-            fail(
-                "num_simulations",
-                f"to leave two batches of {batch} for training",
-                f"{total - held} after {held} for validation",
-                "Simulate more or lower --batch-size.",
-            )
+        """Raise one line for the first field out of its range."""
+        super().check()
+        check_at_least("balance", self.balance, 0)

@@ -2,14 +2,24 @@
 
 from flowinv.checks import check_known
 from flowinv.methods.apt import APT
+from flowinv.methods.fmpe import FMPE
+from flowinv.methods.nle import NLE
 from flowinv.methods.npe import NPE
+from flowinv.methods.nre import NRE
 from flowinv.methods.truncated import Truncated
 
 __all__ = ["METHODS", "Method", "method_class", "method_name"]
 
-METHODS = {"npe": NPE, "tsnpe": Truncated, "apt": APT}
+METHODS = {
+    "npe": NPE,
+    "fmpe": FMPE,
+    "nle": NLE,
+    "nre": NRE,
+    "tsnpe": Truncated,
+    "apt": APT,
+}
 
-Method = NPE | Truncated | APT
+Method = NPE | FMPE | NLE | NRE | Truncated | APT
 """Any method."""
 
 

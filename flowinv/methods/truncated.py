@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowinv.checks import check_known, check_positive, fail
-from flowinv.flows.base import standard_normal_log_prob
+from flowinv.flows.density import standard_normal_log_prob
 from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.placing import AnyPrior
 from flowinv.priors.cut import WHOLE, Box, CutPrior, check_cuttable

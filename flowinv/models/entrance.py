@@ -13,7 +13,7 @@ from jax import Array
 from flowinv.checks import InputError, check_known, fail, named, one_line
 from flowinv.data.entrance import admit_prior
 from flowinv.data.standardise import SCALINGS
-from flowinv.flows.base import ConditionalFlow
+from flowinv.flows.density import Flow
 from flowinv.identity import identity
 from flowinv.models.estimator import Estimator
 from flowinv.models.registry import describe
@@ -52,9 +52,10 @@ def admit_parts(estimator: Any) -> None:
     if not isinstance(estimator, Estimator):
         fail("estimator", "to be a flowinv.Estimator", named(estimator))
     admit_prior(estimator.prior)
-    if not isinstance(estimator.flow, ConditionalFlow):
+    flow = estimator.flow
+    if not (isinstance(flow, nn.Module) and isinstance(flow, Flow)):
         remedy = "Take one of flowinv.flows."
-        fail("flow", "to be a flow of flowinv", named(estimator.flow), remedy)
+        fail("flow", "to be a flow of flowinv", named(flow), remedy)
     check_known("input scaling", estimator.input_scaling, SCALINGS)
     if not (estimator.summary is None or callable(estimator.summary)):
         fail("summary", "to be a function of x", named(estimator.summary))

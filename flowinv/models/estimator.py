@@ -18,7 +18,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.data.standardise import Statistics, resolve_scaling, standardise
-from flowinv.flows.base import ConditionalFlow
+from flowinv.flows.density import Flow
 from flowinv.models.placing import (
     AnyPrior,
     edge_distances,
@@ -73,6 +73,11 @@ class Variables:
     frozen: Frozen
     num_members: int = dataclasses.field(default=1, metadata={"static": True})
 
+    def member(self, index: int) -> "Variables":
+        """Numbers of one network of an ensemble."""
+        own = jax.tree.map(lambda leaf: leaf[index], self.params)
+        return Variables(own, self.frozen)
+
 
 class Rows(NamedTuple):
     """Simulations that frozen numbers are solved on.
@@ -126,7 +131,7 @@ class Estimator:
     """
 
     prior: Prior
-    flow: ConditionalFlow
+    flow: Flow
     embedding: nn.Module | None = None
     summary: Callable[[Array], Array] | None = None
     input_scaling: str = "auto"
@@ -137,7 +142,7 @@ class Estimator:
         scaling = resolve_scaling(data.x, data.valid, self.input_scaling)
         return dataclasses.replace(self, input_scaling=scaling)
 
-    def with_flow(self, flow: ConditionalFlow) -> "Estimator":
+    def with_flow(self, flow: Flow) -> "Estimator":
         """Return the estimator with another flow of the same numbers."""
         return dataclasses.replace(self, flow=flow)
 
@@ -223,14 +228,15 @@ class Estimator:
         return jnp.concatenate([features.known, inputs], -1)
 
     def apply_flow(
-        self, method: str, params: Params, value: Array, features: Features
+        self, method: str, params: Params, value: Any, features: Features
     ) -> Any:
         """Call the flow's `method` on `value` `[..., D]` given features of x.
 
         Args:
-            method: log_prob, out_of_range, forward_and_log_det, inverse_and_log_det.
+            method: log_prob, out_of_range, forward, forward_and_log_det,
+                inverse_and_log_det, or one that only some flows have, as `matching`.
             params: trained numbers of one network.
-            value: z, or draws of the base.
+            value: z, draws of the base, or what else the method takes.
             features: leading axes broadcast against those of `value`.
         """
         context = self.context(params, features)

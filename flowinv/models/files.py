@@ -7,7 +7,7 @@ and that of all these entries. Anything that does not fit is refused with the re
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowinv.checks import fail
-from flowinv.files import read_json, write_bytes, write_json
+from flowinv.files import from_plain, read_json, to_plain, write_bytes, write_json
 from flowinv.models.estimator import Estimator
+from flowinv.models.likelihood import Likelihood, Reader, likelihood_skeleton
 from flowinv.models.posterior import Posterior
+from flowinv.models.ratio import Ratio
 from flowinv.models.registry import build, describe
+from flowinv.models.sampled import AnyPosterior, SampledPosterior, SamplerConfig
 from flowinv.priors.config import prior_from_config
 
 __all__ = ["SCHEMA", "load", "save"]
@@ -30,7 +33,7 @@ _JSON, _TENSORS = "model.json", "params.safetensors"
 _SELF = "sha256_of_this"
 
 
-def save(folder: str | Path, posterior: Posterior) -> None:
+def save(folder: str | Path, posterior: AnyPosterior) -> None:
     """Write a posterior to `folder`; existing model files there are replaced.
 
     Raises:
@@ -39,23 +42,13 @@ def save(folder: str | Path, posterior: Posterior) -> None:
     from safetensors.numpy import save as to_bytes
 
     folder = Path(folder).expanduser()
-    if not isinstance(posterior, Posterior):
+    if not isinstance(posterior, (Posterior, SampledPosterior)):
         remedy = "Give fit.posterior, or rounds.posterior."
         fail("posterior", "to be a Posterior", type(posterior).__name__, remedy)
-    variables, estimator = posterior.variables, posterior.estimator
-    arrays = _named(variables)
+    text, tree = _described(posterior)
+    arrays = _named(tree)
     blob = to_bytes(arrays)
-    text = {
-        "schema": SCHEMA,
-        "prior": estimator.prior.to_config(),
-        "flow": describe(estimator.flow),
-        "embedding": describe(estimator.embedding),
-        "summary": describe(estimator.summary),
-        "input_scaling": estimator.input_scaling,
-        "placed": estimator.placed,
-        "x_shape": list(posterior.x_shape),
-        "num_members": variables.num_members,
-        "cut": variables.frozen.box is not None,
+    text |= {
         "arrays": {name: list(array.shape) for name, array in arrays.items()},
         "sha256": hashlib.sha256(blob).hexdigest(),
     }
@@ -65,7 +58,67 @@ def save(folder: str | Path, posterior: Posterior) -> None:
     write_json(folder / _JSON, text)
 
 
-def load(folder: str | Path, modules: Iterable[Any] = ()) -> Posterior:
+def _described(posterior: AnyPosterior) -> tuple[dict[str, Any], Any]:
+    """Entries of a model file but for its arrays, and the tree of these."""
+    variables, estimator, more = posterior.variables, None, {}
+    tree: Any = variables
+    if isinstance(posterior, Posterior):
+        estimator = posterior.estimator
+    else:
+        learned = posterior.learned
+        estimator = learned.estimator
+        more = {"kind": "ratio", "sampler": to_plain(posterior.sampler)}
+        if isinstance(learned, Likelihood):
+            more |= {"kind": "likelihood", "numbers": estimator.prior.dim}
+            tree = variables, learned.readings
+    text = {
+        "schema": SCHEMA,
+        "prior": posterior.prior.to_config(),
+        "flow": describe(estimator.flow),
+        "embedding": describe(estimator.embedding),
+        "summary": describe(posterior.summary),
+        "input_scaling": posterior.input_scaling,
+        "placed": estimator.placed,
+        "x_shape": list(posterior.x_shape),
+        "num_members": variables.num_members,
+        "cut": variables.frozen.box is not None,
+        **more,
+    }
+    return text, tree
+
+
+def _rebuilt(
+    text: dict[str, Any], modules: tuple[Any, ...]
+) -> tuple[Any, Callable[[Any], AnyPosterior]]:
+    """What a file's arrays are shaped like, and the posterior that they make.
+
+    Raises:
+        KeyError: the name of a missing entry.
+    """
+    flow, embedding, summary = (
+        build(text[k], modules) for k in ("flow", "embedding", "summary")
+    )
+    prior = prior_from_config(text["prior"])
+    x_shape, members = tuple(text["x_shape"]), text["num_members"]
+    scaling, placed = text["input_scaling"], text["placed"]
+    kind, sampler = text.get("kind", "posterior"), None
+    if kind != "posterior":
+        sampler = from_plain(SamplerConfig(), text["sampler"], "sampler")
+    if kind == "likelihood":
+        reader = Reader(x_shape, summary, scaling)
+        own, like = likelihood_skeleton(prior, flow, placed, text["numbers"], members)
+        return like, lambda tree: SampledPosterior(
+            Likelihood(prior, own, tree[0], reader, tree[1]), sampler
+        )
+    estimator = Estimator(prior, flow, embedding, summary, scaling, placed)
+    sizes = x_shape, members, text["cut"]
+    like = jax.eval_shape(lambda: estimator.skeleton(*sizes))
+    if kind == "ratio":
+        return like, lambda tree: SampledPosterior(Ratio(estimator, tree), sampler)
+    return like, lambda tree: Posterior(estimator, tree)
+
+
+def load(folder: str | Path, modules: Iterable[Any] = ()) -> AnyPosterior:
     """Read a posterior that `save` wrote.
 
     Args:
@@ -80,23 +133,17 @@ def load(folder: str | Path, modules: Iterable[Any] = ()) -> Posterior:
     """
     folder = Path(folder).expanduser()
     text = _read_text(folder)
-    modules = tuple(modules)
     try:
-        parts = (build(text[k], modules) for k in ("flow", "embedding", "summary"))
-        prior = prior_from_config(text["prior"])
-        estimator = Estimator(prior, *parts, text["input_scaling"], text["placed"])
-        sizes = tuple(text["x_shape"]), text["num_members"], text["cut"]
+        like, posterior_of = _rebuilt(text, tuple(modules))
         shapes, digest = text["arrays"], text["sha256"]
     except KeyError as missing:
         fail(str(folder / _JSON), f"with the entry {missing}", "none", _REMEDY)
     arrays = _read_tensors(folder, shapes, digest)
-    like = jax.eval_shape(lambda: estimator.skeleton(*sizes))
     names = _named_shapes(like)
     if {name: list(s) for name, s in names.items()} != shapes:
         fail(str(folder / _JSON), "with the arrays of its flow", "others", _REMEDY)
     leaves = [jnp.asarray(arrays[name]) for name in names]
-    tree = jax.tree.structure(like)
-    return Posterior(estimator, jax.tree.unflatten(tree, leaves))
+    return posterior_of(jax.tree.unflatten(jax.tree.structure(like), leaves))
 
 
 _REMEDY = "Save the model again; flowinv reads only files that it wrote itself."

@@ -51,7 +51,7 @@ def _draw(
     shape = (num_samples, estimator.prior.dim)
     z0 = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
     features = jax.tree.map(lambda leaf: leaf[:, None], features)
-    return estimator.apply_flow("forward_and_log_det", params, z0, features)[0]
+    return estimator.apply_flow("forward", params, z0, features)
 
 
 def latent_log_prob(

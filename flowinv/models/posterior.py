@@ -14,6 +14,7 @@ from flowinv.checks import check_last_axis, fail, finite_float32, one_key, whole
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.models.maximum import NUM_DRAWS, maximise
+from flowinv.priors.latent import Prior
 
 __all__ = ["Posterior"]
 
@@ -54,6 +55,29 @@ class Posterior:
     def tree_unflatten(cls, estimator: Estimator, children: tuple) -> "Posterior":
         """Put a posterior together again."""
         return cls(estimator, *children)
+
+    @property
+    def prior(self) -> Prior:
+        """Prior of theta."""
+        return self.estimator.prior
+
+    @property
+    def summary(self) -> Any:
+        """Summary of x that the network reads, or None."""
+        return self.estimator.summary
+
+    @property
+    def input_scaling(self) -> str:
+        """Map of x before standardisation."""
+        return self.estimator.input_scaling
+
+    def members(self) -> "list[Posterior]":
+        """Posteriors of an ensemble's networks, one by one; of one network itself."""
+        count = self.variables.num_members
+        if count == 1:
+            return [self]
+        each = (self.variables.member(index) for index in range(count))
+        return [Posterior(self.estimator, own) for own in each]
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -16,7 +16,10 @@ from flowinv.checks import check_at_least, check_known, fail
 from flowinv.flows.autoregressive import AutoregressiveFlow
 from flowinv.flows.base import ConditionalFlow
 from flowinv.flows.coupling import CouplingFlow
-from flowinv.flows.univariate import Affine, Spline
+from flowinv.flows.density import Flow
+from flowinv.flows.ratio import RatioNetwork
+from flowinv.flows.univariate import Affine, Spline, Univariate
+from flowinv.flows.vector_field import VectorField
 from flowinv.networks.activation import ACTIVATIONS
 from flowinv.networks.conv import ConvEmbedding
 from flowinv.networks.edge_fit import EdgeFit
@@ -29,6 +32,7 @@ from flowinv.simulators.knife_edge import EdgeAxis, StepScan
 __all__ = [
     "EMBEDDINGS",
     "FLOWS",
+    "NORMALIZING",
     "SUMMARIES",
     "NetworkConfig",
     "build",
@@ -113,38 +117,11 @@ def _set(config: NetworkConfig) -> SetEmbedding:
     return SetEmbedding(_mlp(config), (config.embedding_width,))
 
 
-# A row each: name, layout and element-wise map; name and how a config builds it.
-FLOWS = {
-    "cinn": (CouplingFlow, lambda config: Affine()),
-    "spline": (CouplingFlow, lambda config: Spline(config.num_bins)),
-    "maf": (AutoregressiveFlow, lambda config: Affine()),
-    "spline-ar": (AutoregressiveFlow, lambda config: Spline(config.num_bins)),
-}
-EMBEDDINGS = {"mlp": _mlp, "residual": _residual, "conv": _conv, "set": _set}
-SUMMARIES = {"moments": ProfileMoments}
-
-# Classes that a model file may name.
-_CLASSES = {
-    kind.__name__: kind
-    for kind in (
-        *(CouplingFlow, AutoregressiveFlow, Affine, Spline),
-        *(MLP, ResidualMLP, ConvEmbedding, SetEmbedding, ProfileMoments),
-        *(EdgeFit, StepScan, EdgeAxis, AnyScan),
-    )
-}
-_LINEN = ("parent", "name")
-
-
-def build_flow(name: str, config: NetworkConfig) -> ConditionalFlow:
-    """Return the flow called `name` with the fields of `config`.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    check_known("flow", name, FLOWS)
-    kind, univariate = FLOWS[name]
+def _layered(
+    kind: type[ConditionalFlow], univariate: Univariate, config: NetworkConfig
+) -> ConditionalFlow:
     return kind(
-        univariate=univariate(config),
+        univariate=univariate,
         num_layers=config.num_layers,
         hidden=config.hidden,
         act=config.activation,
@@ -152,6 +129,43 @@ def build_flow(name: str, config: NetworkConfig) -> ConditionalFlow:
         lu_mixing=config.lu_mixing,
         unroll=config.unroll,
     )
+
+
+# A row each: name, and how a config builds it.
+FLOWS = {
+    "spline": lambda own: _layered(CouplingFlow, Spline(own.num_bins), own),
+    "cinn": lambda own: _layered(CouplingFlow, Affine(), own),
+    "maf": lambda own: _layered(AutoregressiveFlow, Affine(), own),
+    "spline-ar": lambda own: _layered(AutoregressiveFlow, Spline(own.num_bins), own),
+    "field": lambda own: VectorField(own.hidden, own.activation),
+    "ratio": lambda own: RatioNetwork(own.hidden, own.activation),
+}
+NORMALIZING = ("spline", "cinn", "maf", "spline-ar")
+"""Flows of layers: exact density and draws in one pass."""
+EMBEDDINGS = {"mlp": _mlp, "residual": _residual, "conv": _conv, "set": _set}
+SUMMARIES = {"moments": ProfileMoments}
+
+# Classes that a model file may name.
+_CLASSES = {
+    kind.__name__: kind
+    for kind in (
+        *(CouplingFlow, AutoregressiveFlow, VectorField, RatioNetwork),
+        *(Affine, Spline),
+        *(MLP, ResidualMLP, ConvEmbedding, SetEmbedding, ProfileMoments),
+        *(EdgeFit, StepScan, EdgeAxis, AnyScan),
+    )
+}
+_LINEN = ("parent", "name")
+
+
+def build_flow(name: str, config: NetworkConfig) -> Flow:
+    """Return the flow called `name` with the fields of `config`.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    check_known("flow", name, FLOWS)
+    return FLOWS[name](config)
 
 
 def build_embedding(name: str, config: NetworkConfig) -> Any:

@@ -35,7 +35,7 @@ def latent_width_factor(
     valid = np.asarray(data.valid)
     theta, x = np.asarray(data.theta)[valid], np.asarray(data.x)[valid]
     draws = posterior.sample(key, x, num_samples)
-    to_latent = posterior.estimator.prior.to_latent
+    to_latent = posterior.prior.to_latent
     return width_factor(np.asarray(to_latent(theta)), np.asarray(to_latent(draws)))
 
 

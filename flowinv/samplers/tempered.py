@@ -25,7 +25,7 @@ from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.identity import by_content
 from flowinv.priors.latent import Prior
 
-__all__ = ["TemperedResult", "tempered_posterior"]
+__all__ = ["Effort", "Particles", "TemperedResult", "tempered", "tempered_posterior"]
 
 RUNS, LEAST_PARTICLES = 4, 1_000
 MOST_STAGES, MOST_R_HAT, LEAST_ESS = 200, 1.01, 0.2
@@ -124,7 +124,7 @@ def _drawn(
     )
 
 
-class _Particles(NamedTuple):
+class Particles(NamedTuple):
     """State of one run.
 
     Attributes:
@@ -147,36 +147,55 @@ class _Particles(NamedTuple):
 @by_content(maxsize=8)
 def _program(
     simulator: Any, prior: Prior, count: int, effort: Effort
-) -> Callable[[Array, Array], _Particles]:
+) -> Callable[[Array, Array], Particles]:
     """One program for all observations and runs."""
 
-    def run(key: Array, x: Array) -> _Particles:
+    def run(key: Array, x: Array) -> Particles:
         def log_like(z: Array) -> Array:
             own = jax.vmap(lambda z: simulator.log_prob(prior.from_latent(z), x))(z)
             return jnp.where(jnp.isnan(own), -jnp.inf, own)
 
-        z = prior.sample_latent(jax.random.fold_in(key, MOST_STAGES), count)
-        zero = jnp.zeros((), z.dtype)
-        scale = jnp.full((), 2.38 / math.sqrt(z.shape[-1]), z.dtype)
-        state = _Particles(z, log_like(z), zero, scale, jnp.int32(0), zero)
-
-        def goes_on(state: _Particles) -> Array:
-            possible = (state.log_like > -jnp.inf).any()
-            return possible & (state.beta < 1.0) & (state.stage < MOST_STAGES)
-
-        def stage(state: _Particles) -> _Particles:
-            own = jax.random.fold_in(key, state.stage)
-            state = _resampled(jax.random.fold_in(own, 0), state, effort.effective)
-            return _moved(own, state, log_like, prior, effort.moves, GAIN)
-
-        state = jax.lax.while_loop(goes_on, stage, state)
-        last = jax.random.fold_in(key, MOST_STAGES + 1)
-        return _moved(last, state, log_like, prior, effort.last, 0.0)
+        return tempered(key, log_like, prior, count, effort)
 
     return jax.jit(jax.vmap(run, (0, None)))
 
 
-def _resampled(key: Array, state: _Particles, effective: float) -> _Particles:
+def tempered(
+    key: Array,
+    log_like: Callable[[Array], Array],
+    prior: Prior,
+    count: int,
+    effort: Effort,
+) -> Particles:
+    """Lead `count` prior draws to the posterior of one run; pure, jit- and vmap-able.
+
+    Args:
+        key: typed key.
+        log_like: log-likelihood of latents `[P, D]`, `[P]`; -inf where it is 0.
+        prior: prior of theta.
+        count: particles P, an even number.
+        effort: how hard.
+    """
+    z = prior.sample_latent(jax.random.fold_in(key, MOST_STAGES), count)
+    zero = jnp.zeros((), z.dtype)
+    scale = jnp.full((), 2.38 / math.sqrt(z.shape[-1]), z.dtype)
+    state = Particles(z, log_like(z), zero, scale, jnp.int32(0), zero)
+
+    def goes_on(state: Particles) -> Array:
+        possible = (state.log_like > -jnp.inf).any()
+        return possible & (state.beta < 1.0) & (state.stage < MOST_STAGES)
+
+    def stage(state: Particles) -> Particles:
+        own = jax.random.fold_in(key, state.stage)
+        state = _resampled(jax.random.fold_in(own, 0), state, effort.effective)
+        return _moved(own, state, log_like, prior, effort.moves, GAIN)
+
+    state = jax.lax.while_loop(goes_on, stage, state)
+    last = jax.random.fold_in(key, MOST_STAGES + 1)
+    return _moved(last, state, log_like, prior, effort.last, 0.0)
+
+
+def _resampled(key: Array, state: Particles, effective: float) -> Particles:
     """Take the next temperature, and particles by their weights (systematically)."""
     count, alive = len(state.z), state.log_like > -jnp.inf
     least = effective * alive.sum()
@@ -212,12 +231,12 @@ def _resampled(key: Array, state: _Particles, effective: float) -> _Particles:
 
 def _moved(
     key: Array,
-    state: _Particles,
+    state: Particles,
     log_like: Callable[[Array], Array],
     prior: Prior,
     count: int,
     gain: float,
-) -> _Particles:
+) -> Particles:
     """Metropolis steps of all particles: one half by the other, then vice versa.
 
     The size of steps is learned with `gain` a step; 0 keeps it, and the target exact.

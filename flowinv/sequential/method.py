@@ -20,7 +20,7 @@ from flowinv.losses.npe import Loss
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.models.placing import AnyPrior
-from flowinv.models.registry import NetworkConfig
+from flowinv.models.registry import NORMALIZING, NetworkConfig
 from flowinv.priors.cut import Box
 from flowinv.priors.latent import Prior
 from flowinv.sequential.state import ANSWER, EMPTY, NUM_DRAWS, RoundsState
@@ -122,6 +122,7 @@ class RoundsMethod(abc.ABC):
 
     amortised: ClassVar[bool] = False
     network: ClassVar[NetworkConfig] = ROUND_NETWORK
+    flows: ClassVar[tuple[str, ...]] = NORMALIZING
     # Whether parameters whose simulation failed stay in the batches, with the weight 0.
     keeps_failed: ClassVar[bool] = False
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import ndtr
 
-from flowinv.flows.base import standard_normal_log_prob
+from flowinv.flows.density import standard_normal_log_prob
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.state import RoundsState

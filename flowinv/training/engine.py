@@ -74,8 +74,10 @@ def make_parts(
         schedule: how long.
     """
 
-    def apply(params: Any, z: Array, features: Any) -> Array:
-        return estimator.apply_flow("log_prob", form.unravel(params), z, features)
+    def apply(
+        params: Any, value: Any, features: Any, method: str = "log_prob"
+    ) -> Array:
+        return estimator.apply_flow(method, form.unravel(params), value, features)
 
     def bound(params: Any, batch: Batch, key: Array) -> Array:
         return loss(apply, params, batch, key)

@@ -17,6 +17,7 @@ from flowinv.data.entrance import admit_dataset, admit_simulator, probe
 from flowinv.data.simulate import simulate
 from flowinv.files import settled
 from flowinv.identity import identity
+from flowinv.losses.flow_matching import flow_matching_loss
 from flowinv.losses.npe import Batch, Loss, npe_loss
 from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
@@ -148,7 +149,7 @@ def _admitted(
     if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
         data = admit_dataset(data, estimator.prior)
         later = int((np.asarray(data.round) != 0).sum())
-        if later and loss is npe_loss:
+        if later and loss in (npe_loss, flow_matching_loss):
             remedy = "Take flowinv.run_rounds, or the rows of round 0."
             got = f"{later} of later rounds, whose proposals would bend the answer"
             fail("data", "to hold rows of the prior (round 0)", got, remedy)

@@ -15,6 +15,7 @@ from flowinv.benchmark.page import means, published_curves, write_page
 from flowinv.benchmark.references import known_of
 from flowinv.benchmark.results import COLUMNS, Result, append, read
 from flowinv.benchmark.runner import run_benchmark
+from flowinv.data import stream
 from flowinv.methods import APT, NPE
 from flowinv.tasks.registry import task as get_task
 from flowinv.training.config import TrainConfig
@@ -49,7 +50,7 @@ def lines(config):
         return list(csv.reader(file))
 
 
-def test_every_cell_once(config):
+def test_every_cell_once(config, monkeypatch):
     filled = run_benchmark(config)
     rows = lines(config)
     assert tuple(rows[0]) == COLUMNS
@@ -63,6 +64,13 @@ def test_every_cell_once(config):
     more = run_benchmark(dataclasses.replace(config, observations="1-3"))
     assert len(more) == 30
     assert lines(config)[:21] == rows
+    # Larger budgets go on with the same simulations.
+    monkeypatch.setattr(stream, "simulate", None)
+    with pytest.raises(TypeError):
+        run_benchmark(dataclasses.replace(config, budgets="500"))
+    assert (
+        run_benchmark(dataclasses.replace(config, budgets="300")).keys() > more.keys()
+    )
     changed = dataclasses.replace(config, num_draws=300)
     with pytest.raises(ValueError, match="settings of .* got num_draws 200"):
         run_benchmark(changed)
@@ -85,7 +93,7 @@ def test_broken_off_anywhere_nothing_is_lost_nor_twice(config, monkeypatch):
         file.write("two_moons,npe,spline,400,1,0,c2s")
     monkeypatch.setattr(runner, "append", append)
     # Both tasks' draws were kept: nothing is trained again.
-    monkeypatch.setattr(runner, "train", None)
+    monkeypatch.setattr(NPE, "fit", None)
     run_benchmark(config)
     rows = lines(config)
     assert len(rows) == 21
@@ -248,7 +256,7 @@ def test_options_of_a_task_stay_with_it():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": "nle"}, "methods to be one of"),
+        ({"methods": "bayes"}, "methods to be one of"),
         ({"tasks": "two_moon"}, "two_moons"),
         ({"tasks": ""}, "tasks with one at least"),
         ({"budgets": "many"}, "budgets like"),

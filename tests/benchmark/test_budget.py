@@ -100,7 +100,7 @@ def test_budgets_are_measured_once(tmp_path, monkeypatch):
         assert abs(float(row["coverage_error"])) < 0.1
         assert float(row["width"]) == pytest.approx(np.sqrt(0.5), rel=0.15)
         assert 0.45 < float(row["c2st"]) < 0.7
-    monkeypatch.setattr(budget, "train", None)  # nothing is trained again
+    monkeypatch.setattr(Brief, "fit", None)  # nothing is trained again
     again, _, same = run_budget(config)
     assert same == words
     np.testing.assert_array_equal(again[1].log_q, found[1].log_q)

@@ -23,7 +23,7 @@ from flowinv.flows import (
     SplineAutoregressiveFlow,
     SplineCouplingFlow,
 )
-from flowinv.flows.base import standard_normal_log_prob
+from flowinv.flows.density import standard_normal_log_prob
 
 EPS = float(np.finfo(np.float32).eps)
 ROWS = 64

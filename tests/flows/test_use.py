@@ -18,7 +18,7 @@ from flowinv.flows import (
     SplineAutoregressiveFlow,
     SplineCouplingFlow,
 )
-from flowinv.flows.base import standard_normal_log_prob
+from flowinv.flows.density import standard_normal_log_prob
 from flowinv.types import Placed
 
 ROWS = 64
