@@ -5,12 +5,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.experiment.observed import parse_indices
-from flowinv.methods import FMPE, NLE, NPE, NRE
-from flowinv.methods.registry import METHODS, Method
+from flowinv.methods import FMPE, NLE, NPE, NRE, SMCABC, RejectionABC, Sequential
+from flowinv.methods.registry import METHODS
 from flowinv.models.registry import FLOWS
 from flowinv.tasks.registry import task as get_task
 from flowinv.training.config import TrainConfig
@@ -38,11 +38,15 @@ STANDARD = (
     "lotka_volterra",
 )
 LEAST_BUDGET = 200
-ROUNDS, LEAST_ROUND = 10, 100
+ROUNDS, FEW_ROUNDS, LEAST_ROUND = 10, 4, 100
 BALANCE = 100.0
 """As in the papers on balanced classifiers and posteriors."""
-PRESETS: dict[str, Method] = {
+PRESETS: dict[str, Any] = {
     **{name: kind() for name, kind in METHODS.items()},
+    "snle": Sequential(NLE()),
+    "snre": Sequential(NRE()),
+    "rej-abc": RejectionABC(),
+    "smc-abc": SMCABC(),
     "bnpe": NPE(balance=BALANCE),
     "nre-a": NRE(variant="a"),
     "nre-b": NRE(variant="b"),
@@ -101,15 +105,17 @@ class Training(NamedTuple):
         task = self.task.replace(":", "-").replace("/", "-")
         return f"{task}-{self.method}-{self.flow}-{self.budget}-{self.seed}"
 
-    def settings(self) -> Method:
+    def settings(self) -> Any:
         """The method with its defaults; only the number of simulations is set.
 
-        Rounds are ten of a tenth each, fewer where that were below 100.
+        Rounds are ten of a tenth each, fewer where that were below 100; four of
+        likelihoods and ratios, whose rounds compile programs of their own.
         """
         own = PRESETS[self.method]
         if own.amortised:
             return replace(own, num_simulations=str(self.budget))
-        rounds = min(ROUNDS, self.budget // LEAST_ROUND)
+        most = FEW_ROUNDS if isinstance(own, Sequential) else ROUNDS
+        rounds = min(most, self.budget // LEAST_ROUND)
         size = {"num_rounds": rounds, "num_simulations": self.budget // rounds}
         return replace(own, **size)
 
@@ -133,8 +139,8 @@ class BenchmarkConfig:
 
     Attributes:
         tasks: specs of tasks.
-        methods: names of methods, of variants (bnpe, nre-a, nre-b, bnre) and of
-            ensembles (npe-5, fmpe-5, nle-5, nre-5).
+        methods: names of methods, also snle, snre, rej-abc and smc-abc, of variants
+            (bnpe, nre-a, nre-b, bnre) and of ensembles (npe-5, fmpe-5, nle-5, nre-5).
         budgets: numbers of simulations (1000 or 1e3); the smallest are filled first.
         observations: like "1-5".
         seeds: keys of every training.

@@ -24,7 +24,6 @@ from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import check_task, versions, write_problem
 from flowinv.experiment.watch import Watch
 from flowinv.files import Lock, read_arrays, read_json, write_arrays, write_json
-from flowinv.sequential.run import run_rounds
 from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.task import Task
 from flowinv.types import Dataset
@@ -150,7 +149,7 @@ def _answered(
         # An observation's rounds do not depend on which others are answered.
         key = _key(training, TRAIN)
         keys = jnp.stack([jax.random.fold_in(key, number) for number in numbers])
-        done = run_rounds(keys, estimator, task.simulator, x, method, **options)
+        done = method.run(keys, estimator, task.simulator, x, **options)
         posteriors = done.posteriors
     draws = [
         np.asarray(own.sample(_key(training, DRAW), x_obs, config.num_draws))

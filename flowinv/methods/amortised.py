@@ -18,7 +18,7 @@ from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Fit, train
 from flowinv.types import Dataset, Simulator
 
-__all__ = ["FRESH", "Data", "AmortisedMethod", "Trained"]
+__all__ = ["FRESH", "Data", "AmortisedMethod", "Trained", "refuse_failures"]
 
 FRESH = "fresh"
 Data = Dataset | Simulator
@@ -34,6 +34,18 @@ class Trained(NamedTuple):
 
     fit: Fit
     posterior: Posterior | SampledPosterior
+
+
+def refuse_failures(data: Dataset) -> None:
+    """Raise for failed simulations, where leaving them out would bend the answer.
+
+    What is learned without them is p(x | theta, success); the chance of success, which
+    depends on theta, is missing.
+    """
+    failed = int((~np.asarray(data.valid)).sum())
+    if failed:
+        remedy = "Take npe, fmpe or apt, which are right with failures."
+        fail("simulations", "that all succeed", f"{failed} failed ones", remedy)
 
 
 @dataclass(frozen=True)

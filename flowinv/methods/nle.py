@@ -17,7 +17,13 @@ from jax import Array
 
 from flowinv.checks import fail
 from flowinv.losses.npe import Loss, npe_loss
-from flowinv.methods.amortised import FRESH, AmortisedMethod, Data, Trained
+from flowinv.methods.amortised import (
+    FRESH,
+    AmortisedMethod,
+    Data,
+    Trained,
+    refuse_failures,
+)
 from flowinv.models.estimator import Estimator
 from flowinv.models.likelihood import Likelihood, exchanged
 from flowinv.models.registry import NetworkConfig
@@ -62,6 +68,7 @@ class NLE(AmortisedMethod):
         """Train p(x | theta) on a fixed set of simulations of any proposal."""
         if not isinstance(data, Dataset):
             fail("data", "to be a fixed set of simulations", "a simulator")
+        refuse_failures(data)
         rows = exchanged(jax.random.fold_in(key, _SPREAD), estimator, data)
         own, swapped, reader, readings = rows
         fit = train(key, own, swapped, self.train, loss=npe_loss, **options)

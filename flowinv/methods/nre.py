@@ -13,13 +13,14 @@ from jax import Array
 
 from flowinv.losses.npe import Loss
 from flowinv.losses.nre import make_nre_loss
-from flowinv.methods.amortised import AmortisedMethod, Data, Trained
+from flowinv.methods.amortised import AmortisedMethod, Data, Trained, refuse_failures
 from flowinv.models.estimator import Estimator
 from flowinv.models.ratio import Ratio
 from flowinv.models.registry import NetworkConfig
 from flowinv.models.sampled import SampledPosterior, SamplerConfig
 from flowinv.priors.latent import Prior
 from flowinv.training.fit import train
+from flowinv.types import Dataset
 
 __all__ = ["NRE"]
 
@@ -58,6 +59,8 @@ class NRE(AmortisedMethod):
         **options: Any,
     ) -> Trained:
         """Train the classifier; `options` are those of `train`."""
+        if isinstance(data, Dataset):
+            refuse_failures(data)
         loss = self.loss(estimator.prior)
         fit = train(key, estimator, data, self.train, loss=loss, **options)
         learned = Ratio(fit.estimator, fit.variables)

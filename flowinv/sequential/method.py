@@ -132,6 +132,14 @@ class RoundsMethod(abc.ABC):
         open_size = min(self.train.rows(), self.num_simulations // 4)
         return self.train.batch_size or open_size
 
+    def run(
+        self, keys: Array, estimator: Estimator, simulator: Any, x: Any, **options: Any
+    ) -> Any:
+        """Return `run_rounds` of this method; options are its own."""
+        from flowinv.sequential.run import run_rounds
+
+        return run_rounds(keys, estimator, simulator, x, self, **options)
+
     def check_shared(self) -> None:
         """Raise one line for the first shared field out of its range.
 
