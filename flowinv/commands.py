@@ -168,8 +168,11 @@ def diagnose(
         fail("run", "to be a folder", repr(run))
     from flowinv.experiment.diagnose import diagnose_run
     from flowinv.experiment.watch import Watch
+    from flowinv.models.widened import check_widenable
 
     posterior, name = load_model(folder, model), model or best_model(folder)
+    if ask.widened:
+        check_widenable(posterior)
 
     def work(stop: "StopRequest") -> Any:
         watch = Watch(quiet, stop)

@@ -15,7 +15,7 @@ arXiv:2101.04653.
 import dataclasses
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,24 @@ from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.task import Task
 from flowinv.types import Dataset
 
-__all__ = ["SbibmTask", "run"]
+__all__ = ["Options", "SbibmTask", "run"]
 
 FIT, DRAW = range(2)
+
+
+class Options(NamedTuple):
+    """How a task is answered.
+
+    Attributes:
+        method: a name of `flowinv benchmark`.
+        seed: of flowinv's key; the simulator's random numbers are sbibm's.
+        prior: the task's prior, for tasks that are none of the standard ten and whose
+            prior is no box.
+    """
+
+    method: str = "npe"
+    seed: int = 0
+    prior: Prior | None = None
 
 
 class _Counted:
@@ -64,10 +79,7 @@ def run(
     num_simulations: int,
     num_observation: int | None = None,
     observation: Any = None,
-    *,
-    method: str = "npe",
-    seed: int = 0,
-    prior: Prior | None = None,
+    **options: Any,
 ) -> tuple[Any, int, Any]:
     """Run a method of flowinv on a task of sbibm, as sbibm's own algorithms run.
 
@@ -77,10 +89,7 @@ def run(
         num_simulations: budget, of all rounds together.
         num_observation: number of the observation, or
         observation: the observation itself, `[1, K]`.
-        method: a name of `flowinv benchmark`.
-        seed: of flowinv's key; the simulator's random numbers are sbibm's.
-        prior: the task's prior, for tasks that are none of the standard ten and whose
-            prior is no box.
+        **options: fields of `Options`.
 
     Returns:
         Draws `[num_samples, D]`, the number of simulations (rounds look at some 200
@@ -95,6 +104,9 @@ def run(
     if (num_observation is None) == (observation is None):
         got = "none" if observation is None else "both"
         fail("observation", "by number or by itself", got)
+    for option in options:
+        check_known("option", option, Options._fields)
+    method, seed, prior = Options(**options)
     check_known("method", method, PRESETS)
     num_samples = whole("num_samples", num_samples)
     seen = task.get_observation(num_observation) if observation is None else observation

@@ -34,7 +34,7 @@ from flowinv.experiment.watch import Watch
 from flowinv.files import write_json
 from flowinv.identity import identity
 from flowinv.models.files import save
-from flowinv.models.sampled import AnyPosterior, SampledPosterior
+from flowinv.models.sampled import AnyPosterior
 from flowinv.models.widened import widened
 from flowinv.report.content import (
     Answer,
@@ -79,9 +79,6 @@ def diagnose_run(
         Interrupted: if `watch` said so; called again it goes on.
     """
     began = time.monotonic()
-    if config.widened and isinstance(posterior, SampledPosterior):
-        got = "one that is drawn from by a sampler"
-        fail("--widened", "with a network of the posterior itself", got)
     pairs = _pairs(config.data, posterior) if config.data else None
     task = _task(folder, config)
     if task is None and pairs is None:
@@ -95,8 +92,6 @@ def diagnose_run(
     elif not observed:
         fail("observation of a model of rounds", "in report.npz", "none", "Give --x.")
     if config.widened:
-        if found is None:
-            fail("--widened", "with a network for all x", "one of rounds")
         _save_widened(Path(config.widened).expanduser(), posterior, found)
     model = _checked(posterior, task, config, (observed, found), watch)
     seconds = round(time.monotonic() - began, 1)
@@ -248,8 +243,10 @@ def _held_out(
     return _joined(parts)
 
 
-def _save_widened(target: Path, posterior: AnyPosterior, found: HeldOut) -> None:
+def _save_widened(target: Path, posterior: AnyPosterior, found: HeldOut | None) -> None:
     """Save the model with widths calibrated on its held-out simulations."""
+    if found is None:
+        fail("--widened", "with a network for all x", "one of rounds")
     to_latent = posterior.prior.to_latent
     theta, draws = (np.asarray(to_latent(a)) for a in (found.theta, found.draws))
     save(target, widened(posterior, width_factor(theta, draws).factor))

@@ -27,10 +27,14 @@ from jax.typing import ArrayLike
 from flowinv.checks import check_at_least, fail, whole
 from flowinv.data.entrance import is_host
 from flowinv.data.standardise import standardise
-from flowinv.flows.density import standard_normal_log_prob
 from flowinv.identity import by_content
 from flowinv.models.estimator import Estimator
-from flowinv.models.kernel_density import Kernels, kernel_density, kernel_sample
+from flowinv.models.kernel_density import (
+    Kernels,
+    kernel_density,
+    kernel_log_prob,
+    kernel_sample,
+)
 from flowinv.models.likelihood import Reader, Readings, reading_of
 from flowinv.models.neighbours import Nearest, NeighbourPosterior, Table
 from flowinv.models.registry import NetworkConfig
@@ -250,50 +254,22 @@ def _program(method: SMCABC, prior: Prior, simulator: Simulator) -> _Programs:
     def numbers(reader: Reader, readings: Readings, x: Array) -> Array:
         return standardise(readings.statistics, reader.flat(x), reader.scaling)
 
-    def nearest(parts: list[_Particles]) -> _Particles:
-        every = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-        _, near = jax.lax.top_k(-every.distance, kept)
-        return jax.tree.map(lambda leaf: leaf[near], every)
-
-    def distance(y: Array, goal: Array, valid: Array) -> Array:
-        return jnp.where(valid, jnp.linalg.norm(y - goal, axis=-1), jnp.inf)
-
-    def moved(key: Array, particles: _Particles) -> tuple[Array, Array]:
-        """New latents, and their weights."""
-        weights = particles.weight / particles.weight.sum()
-        off = particles.z - weights @ particles.z
-        covariance = method.widening * (weights[:, None] * off).T @ off
-        dim = off.shape[-1]
-        ridge = 1e-8 + 1e-6 * jnp.trace(covariance) / dim
-        factor = jnp.linalg.cholesky(covariance + ridge * jnp.eye(dim))
-        own = Kernels(particles.z, jnp.log(weights), factor, jnp.ones(()))
-        z = kernel_sample(key, own, count)
-        scaled = jax.scipy.linalg.solve_triangular(
-            factor, (z[:, None] - particles.z[None]).reshape(-1, dim).T, lower=True
-        ).T.reshape(count, kept, dim)
-        log_proposal = (
-            jax.nn.logsumexp(own.log_weights + standard_normal_log_prob(scaled), -1)
-            - jnp.log(jnp.diagonal(factor)).sum()
-        )
-        log_prior = jax.vmap(prior.latent_log_prob)(z)
-        return z, jnp.exp(log_prior - log_proposal)
-
     def rest(reader: Reader) -> Callable[..., Any]:
         @jax.jit
         def run(
             key: Array, z: Array, y: Array, valid: Array, readings: Any, goal: Array
         ) -> tuple[_Particles, Array]:
-            start = _Particles(z, distance(y, goal, valid), jnp.ones(count))
-            particles = nearest([start])
+            start = _Particles(z, _distance(y, goal, valid), jnp.ones(count))
+            particles = _nearest(kept, start)
 
             def one(particles: _Particles, index: Array) -> tuple[_Particles, Array]:
                 own = jax.random.fold_in(key, index)
-                z, weight = moved(own, particles)
+                z, weight = _moved(own, particles, method, prior)
                 x = simulated(jax.random.fold_in(own, 1), z)
                 good = finite(x)
                 y = numbers(reader, readings, jnp.where(jnp.isfinite(x), x, 0.0))
-                new = _Particles(z, distance(y, goal, good), weight)
-                particles = nearest([particles, new])
+                new = _Particles(z, _distance(y, goal, good), weight)
+                particles = _nearest(kept, particles, new)
                 return particles, particles.distance[-1]
 
             rounds = jnp.arange(1, method.num_rounds)
@@ -303,3 +279,31 @@ def _program(method: SMCABC, prior: Prior, simulator: Simulator) -> _Programs:
         return run
 
     return _Programs(first, numbers, functools.lru_cache(maxsize=4)(rest))
+
+
+def _nearest(kept: int, *parts: _Particles) -> _Particles:
+    """The `kept` nearest of all."""
+    every = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    _, near = jax.lax.top_k(-every.distance, kept)
+    return jax.tree.map(lambda leaf: leaf[near], every)
+
+
+def _distance(y: Array, goal: Array, valid: Array) -> Array:
+    """Euclidean distance, infinite for failed simulations."""
+    return jnp.where(valid, jnp.linalg.norm(y - goal, axis=-1), jnp.inf)
+
+
+def _moved(
+    key: Array, particles: _Particles, method: SMCABC, prior: Prior
+) -> tuple[Array, Array]:
+    """New latents around the particles, and their weights: prior over proposal."""
+    weights, count = particles.weight / particles.weight.sum(), method.num_simulations
+    off = particles.z - weights @ particles.z
+    covariance = method.widening * (weights[:, None] * off).T @ off
+    dim = off.shape[-1]
+    ridge = 1e-8 + 1e-6 * jnp.trace(covariance) / dim
+    factor = jnp.linalg.cholesky(covariance + ridge * jnp.eye(dim))
+    own = Kernels(particles.z, jnp.log(weights), factor, jnp.ones(()))
+    z = kernel_sample(key, own, count)
+    log_prior = jax.vmap(prior.latent_log_prob)(z)
+    return z, jnp.exp(log_prior - kernel_log_prob(own, z))

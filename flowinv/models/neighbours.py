@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import check_last_axis, check_shape, fail, finite_float32, whole
+from flowinv.checks import whole
 from flowinv.data.standardise import standardise
 from flowinv.models.kernel_density import (
     Kernels,
@@ -22,6 +22,7 @@ from flowinv.models.kernel_density import (
     kernel_sample,
 )
 from flowinv.models.likelihood import Reader, Readings
+from flowinv.models.rows import rows_of_theta, rows_of_x
 from flowinv.priors.latent import Prior
 
 __all__ = ["Nearest", "NeighbourPosterior", "Table"]
@@ -112,21 +113,13 @@ class NeighbourPosterior:
         Raises:
             ValueError: for shapes that do not fit.
         """
-        theta = jnp.asarray(finite_float32("theta", theta))
         flat, batch = self._flat(x)
-        check_last_axis("theta", theta.shape, self.prior.dim)
-        inner = theta.shape[len(batch) : -1]
-        check_shape("theta", theta.shape, (*batch, *inner[:1], self.prior.dim))
-        rows = theta.reshape(len(flat), -1, theta.shape[-1])
+        rows, inner = rows_of_theta(theta, batch, self.prior.dim)
         return _density(self.how)(self.table, rows, flat).reshape(*batch, *inner)
 
     def _flat(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
-        x = jnp.asarray(finite_float32("x", x))
-        batch = x.shape[: x.ndim - len(self.x_shape)]
-        check_shape("x", x.shape, (*batch, *self.x_shape))
-        if not bool(jnp.isfinite(x).all()):
-            fail("x", "to be finite", "numbers that are not")
-        return x.reshape(-1, *self.x_shape), batch
+        flat, batch = rows_of_x(x, self.x_shape)
+        return jnp.asarray(flat), batch
 
 
 def _kernels(how: Nearest, table: Table, x: Array) -> Kernels:

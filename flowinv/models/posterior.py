@@ -10,10 +10,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import check_last_axis, fail, finite_float32, one_key, whole
+from flowinv.checks import fail, one_key, whole
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.models.maximum import NUM_DRAWS, maximise
+from flowinv.models.rows import rows_of_theta, rows_of_x
 from flowinv.priors.latent import Prior
 
 __all__ = ["Posterior"]
@@ -117,14 +118,8 @@ class Posterior:
         Raises:
             ValueError: for shapes that do not fit.
         """
-        theta = jnp.asarray(finite_float32("theta", theta))
         flat, batch = self._flat(x)
-        check_last_axis("theta", theta.shape, self.estimator.prior.dim)
-        if theta.shape[: len(batch)] != batch or theta.ndim > len(batch) + 2:
-            expected = f"with shape {(*batch, 'D')} or {(*batch, 'n', 'D')}"
-            fail("theta", expected, theta.shape)
-        inner = theta.shape[len(batch) : -1]
-        rows = theta.reshape(len(flat), -1, theta.shape[-1])
+        rows, inner = rows_of_theta(theta, batch, self.prior.dim)
         chunk = _chunk_of(rows.shape[1]) if chunk is None else chunk
         chunk = whole("chunk", chunk)
         run, sizes = _density(self.estimator), _sizes(self.estimator, rows.shape[1])
@@ -238,23 +233,13 @@ class Posterior:
 
     def _flat(self, x: ArrayLike) -> tuple[Any, tuple[int, ...]]:
         """Observations as `[N, *x_shape]`, and their batch shape."""
-        x = finite_float32("x", x)
-        event = len(self.x_shape)
-        if x.ndim < event or x.shape[x.ndim - event :] != self.x_shape:
-            fail("x", f"with shape (..., {str(self.x_shape)[1:-1]})", x.shape)
-        batch = x.shape[: x.ndim - event]
-        if 0 in batch:
-            fail("x", "with at least one observation", x.shape)
-        # Values are known but inside another traced program.
-        if not isinstance(x, jax.core.Tracer):
-            finite = np.isfinite(np.asarray(x)).reshape(-1, *self.x_shape)
-            bad = (~finite.all(tuple(range(1, finite.ndim)))).sum()
-            if bad:
-                fail("x", "to be finite", f"NaN or infinity in {bad} observations")
-            if self.estimator.input_scaling == "root" and (least := x.min()) < 0:
-                remedy = "Subtract no background from counts."
-                fail("x", "of at least 0, as counts are", f"{least:g}", remedy)
-        return x.reshape(-1, *self.x_shape), batch
+        flat, batch = rows_of_x(x, self.x_shape)
+        if isinstance(flat, jax.core.Tracer) or self.input_scaling != "root":
+            return flat, batch
+        if (least := flat.min()) < 0:
+            remedy = "Subtract no background from counts."
+            fail("x", "of at least 0, as counts are", f"{least:g}", remedy)
+        return flat, batch
 
 
 def _chunk_of(num_samples: int) -> int:

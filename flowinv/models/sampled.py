@@ -17,19 +17,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowinv.checks import (
-    check_at_least,
-    check_known,
-    check_last_axis,
-    fail,
-    finite_float32,
-    one_key,
-    whole,
-)
+from flowinv.checks import check_at_least, check_known, fail, one_key, whole
 from flowinv.models.estimator import Variables
 from flowinv.models.likelihood import Likelihood
 from flowinv.models.posterior import Posterior
 from flowinv.models.ratio import Ratio
+from flowinv.models.rows import rows_of_theta, rows_of_x
 from flowinv.priors.latent import Prior
 from flowinv.samplers.nuts import nuts_posterior
 from flowinv.samplers.tempered import Effort, tempered
@@ -176,14 +169,8 @@ class SampledPosterior:
         Raises:
             ValueError: for shapes that do not fit.
         """
-        theta = jnp.asarray(finite_float32("theta", theta))
         flat, batch = self._flat(x)
-        check_last_axis("theta", theta.shape, self.prior.dim)
-        if theta.shape[: len(batch)] != batch or theta.ndim > len(batch) + 2:
-            expected = f"with shape {(*batch, 'D')} or {(*batch, 'n', 'D')}"
-            fail("theta", expected, theta.shape)
-        inner = theta.shape[len(batch) : -1]
-        rows = theta.reshape(len(flat), -1, theta.shape[-1])
+        rows, inner = rows_of_theta(theta, batch, self.prior.dim)
         found = self._log_joint(rows, flat) - self.log_evidence(flat)[:, None]
         return found.reshape(*batch, *inner)
 
@@ -270,17 +257,8 @@ class SampledPosterior:
 
     def _flat(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """Observations as `[N, *x_shape]`, and their batch shape."""
-        x = jnp.asarray(finite_float32("x", x))
-        event = len(self.x_shape)
-        if x.ndim < event or x.shape[x.ndim - event :] != self.x_shape:
-            fail("x", f"with shape (..., {str(self.x_shape)[1:-1]})", x.shape)
-        batch = x.shape[: x.ndim - event]
-        if 0 in batch:
-            fail("x", "with at least one observation", x.shape)
-        bad = int((~np.isfinite(np.asarray(x)).reshape(-1)).sum())
-        if bad:
-            fail("x", "to be finite", f"{bad} numbers that are not")
-        return x.reshape(-1, *self.x_shape), batch
+        flat, batch = rows_of_x(x, self.x_shape)
+        return jnp.asarray(flat), batch
 
 
 AnyPosterior = Posterior | SampledPosterior

@@ -14,9 +14,10 @@ from jax import Array
 from flowinv.checks import check_positive, fail
 from flowinv.diagnostics.conformal import WidthFactor, width_factor
 from flowinv.models.posterior import Posterior
+from flowinv.models.sampled import AnyPosterior
 from flowinv.types import Dataset
 
-__all__ = ["latent_width_factor", "widened"]
+__all__ = ["check_widenable", "latent_width_factor", "widened"]
 
 NUM_DRAWS = 199
 
@@ -39,6 +40,17 @@ def latent_width_factor(
     return width_factor(np.asarray(to_latent(theta)), np.asarray(to_latent(draws)))
 
 
+def check_widenable(posterior: AnyPosterior) -> None:
+    """Raise for a posterior whose widths are not its network's.
+
+    Raises:
+        ValueError: one that is drawn from by a sampler.
+    """
+    if not isinstance(posterior, Posterior):
+        got = "one that is drawn from by a sampler"
+        fail("a model to be widened", "of the posterior itself (npe, fmpe)", got)
+
+
 def widened(posterior: Posterior, factor: Sequence[float]) -> Posterior:
     """Return the posterior with widths `factor` times as large.
 
@@ -50,6 +62,7 @@ def widened(posterior: Posterior, factor: Sequence[float]) -> Posterior:
     Raises:
         ValueError: another number of factors, or one that is not above 0.
     """
+    check_widenable(posterior)
     estimator = posterior.estimator
     dim = estimator.prior.dim
     given = [float(one) for one in np.ravel(factor)]

@@ -32,9 +32,9 @@ def estimator_of(method, task=TASK):
     return build_estimator(task, method.flows[0], method.network)
 
 
-def posterior_of(name, data, rows="10000"):
-    method = dataclasses.replace(PRESETS[name], num_simulations=rows)
-    return method.fit(jax.random.key(1), estimator_of(method), data).posterior
+def posterior_of(name, data, task=TASK):
+    method = dataclasses.replace(PRESETS[name], num_simulations="10000")
+    return method.fit(jax.random.key(1), estimator_of(method, task), data).posterior
 
 
 def score(posterior, index=1, shift=0.0):
@@ -53,10 +53,13 @@ def test_amortised_methods_are_right_and_see_a_wrong_x_and_a_wrong_prior(name):
     assert max(score(posterior, index) for index in (1, 2)) < 0.55
     # Another x by two posterior sds: seen at once.
     assert score(posterior, 1, shift=0.9) > 0.65
-    # Rows of a prior of half the width.
+    # A prior of half the width: the rows', or the one that a likelihood is told.
     narrow = normal(np.zeros(2), 0.5 * np.sqrt(0.1) * np.ones(2))
-    wrong = simulate(jax.random.key(0), narrow, TASK.simulator, 10_000)
-    if not isinstance(PRESETS[name], NLE):  # a likelihood has no prior
+    if isinstance(PRESETS[name], (NLE, NRE)):
+        other = dataclasses.replace(TASK, prior=narrow)
+        assert score(posterior_of(name, data, other)) > 0.56
+    else:
+        wrong = simulate(jax.random.key(0), narrow, TASK.simulator, 10_000)
         assert score(posterior_of(name, wrong)) > 0.56
 
 
