@@ -92,3 +92,31 @@ def test_rounds(method, kind):
         x_obs = np.array([0.1, 0.2])
         done = fi.run_rounds(KEY, estimator, Sim(), x_obs, METHODS[method])
         assert_float32((done.posterior.variables, done.states[0].theta))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["box", "mixed"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        fi.FMPE("300", TRAIN),
+        fi.NLE("300", TRAIN),
+        fi.NRE("300", TRAIN),
+        fi.RejectionABC("300"),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_rivals(method, kind, tmp_path):
+    prior, x = make_prior(kind), np.array([0.1, 0.2])
+    flow = fi.models.registry.build_flow(method.flows[0], method.network)
+    estimator = fi.Estimator(prior, flow)
+    data = fi.simulate(KEY, prior, Sim(), 300)
+    with jax.enable_x64(True):
+        posterior = method.fit(KEY, estimator, data).posterior
+        draws = posterior.sample(KEY, x, 10)
+        assert draws.dtype == np.float32
+        assert np.isfinite(posterior.log_prob(draws, x)).all()
+        if not isinstance(method, fi.RejectionABC):
+            fi.save(tmp_path, posterior)
+            again = fi.load(tmp_path).sample(KEY, x, 10)
+            np.testing.assert_array_equal(again, draws)

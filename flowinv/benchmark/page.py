@@ -34,7 +34,7 @@ NAMES = {
     "median_distance": "median distance",
 }
 PUBLISHED_COLUMNS = ("task", "algorithm", "num_simulations", "num_observation", "C2ST")
-MARKS = "osD^v"
+MARKS, LINES = "osD^v", ("-", "--", ":")
 
 
 def means(results: Iterable[Result], metric: Metric) -> Curves:
@@ -115,6 +115,7 @@ def benchmark_figure(curves: Curves, published: Curves | None = None) -> "Figure
                     *zip(*own.items(), strict=True),
                     color=SERIES[number_of % len(SERIES)],
                     marker=MARKS[number_of % len(MARKS)],
+                    ls=LINES[number_of // len(SERIES) % len(LINES)],
                     ms=4,
                     lw=1.6,
                     label=method,
