@@ -37,11 +37,15 @@ def test_a_row_holds_what_the_run_measured(rounds):
         metrics |= {f"{model}/training_seconds": 9.0, f"{model}/verdict/a": "trusted"}
     rows = [
         dict(zip(rounds.COLUMNS, row, strict=True))
-        for row in rounds.rows_of(name, config, metrics)
+        for row in rounds.rows_of(name, config, metrics, False)
     ]
     assert [row["seed"] for row in rows] == list(range(config.seeds))
     assert [row["c2st_forest"] for row in rows] == [0.5 + s for s in range(len(rows))]
     assert {row["verdict"] for row in rows} == {"trusted"}
+    assert {row["seconds"] for row in rows} == {9.0}
+    # A clock that was stopped in between says nothing.
+    again = rounds.rows_of(name, config, metrics, True)
+    assert {row[rounds.COLUMNS.index("seconds")] for row in again} == {""}
 
 
 def test_cells_that_are_there_are_not_named_again(rounds, tmp_path):

@@ -13,7 +13,7 @@ import flowinv as fi
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import EvaluateConfig, RunConfig
 from flowinv.methods.registry import METHODS
-from flowinv.models.registry import FLOWS
+from flowinv.models.registry import NORMALIZING
 
 KEY, TASK = jax.random.key(4), fi.task("beam_profile")
 MEASURED = EvaluateConfig(
@@ -50,7 +50,7 @@ def test_the_default_flow_of_few_simulations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", NORMALIZING)
 def test_each_flow_of_ten_thousand_simulations(flow):
     posterior = fit(flow, 10_000)
     # An affine autoregressive flow has a few draws far out where x is at an edge.
