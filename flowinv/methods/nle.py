@@ -29,7 +29,6 @@ from flowinv.models.likelihood import Likelihood, exchanged
 from flowinv.models.registry import NetworkConfig
 from flowinv.models.sampled import SampledPosterior, SamplerConfig
 from flowinv.priors.latent import Prior
-from flowinv.training.fit import train
 from flowinv.types import Dataset
 
 __all__ = ["NLE"]
@@ -71,7 +70,7 @@ class NLE(AmortisedMethod):
         refuse_failures(data)
         rows = exchanged(jax.random.fold_in(key, _SPREAD), estimator, data)
         own, swapped, reader, readings = rows
-        fit = train(key, own, swapped, self.train, loss=npe_loss, **options)
+        fit = super().fit(key, own, swapped, **options).fit
         numbers = fit.estimator, fit.variables, reader, readings
         learned = Likelihood(estimator.prior, *numbers)
         return Trained(fit, SampledPosterior(learned, self.sampling))

@@ -19,7 +19,6 @@ from flowinv.models.ratio import Ratio
 from flowinv.models.registry import NetworkConfig
 from flowinv.models.sampled import SampledPosterior, SamplerConfig
 from flowinv.priors.latent import Prior
-from flowinv.training.fit import train
 from flowinv.types import Dataset
 
 __all__ = ["NRE"]
@@ -61,8 +60,7 @@ class NRE(AmortisedMethod):
         """Train the classifier; `options` are those of `train`."""
         if isinstance(data, Dataset):
             refuse_failures(data)
-        loss = self.loss(estimator.prior)
-        fit = train(key, estimator, data, self.train, loss=loss, **options)
+        fit = super().fit(key, estimator, data, **options).fit
         learned = Ratio(fit.estimator, fit.variables)
         return Trained(fit, SampledPosterior(learned, self.sampling))
 

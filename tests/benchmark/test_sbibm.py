@@ -7,7 +7,7 @@ import pytest
 from flowinv.benchmark import sbibm
 from flowinv.benchmark.cells import Training
 from flowinv.benchmark.sbibm import SbibmTask, run
-from flowinv.methods import APT, NPE
+from flowinv.methods import NPE, Truncated
 from flowinv.priors.latent import normal
 from flowinv.training.config import TrainConfig
 
@@ -59,12 +59,13 @@ def quick(monkeypatch):
     def settings(training):
         if training.method == "npe":
             return NPE(num_simulations=str(training.budget), train=QUICK)
-        return APT(num_rounds=2, num_simulations=training.budget // 2, train=QUICK)
+        each = training.budget // 2
+        return Truncated(num_rounds=2, num_simulations=each, region="box", train=QUICK)
 
     monkeypatch.setattr(Training, "settings", settings)
 
 
-@pytest.mark.parametrize("method", ["npe", "apt"])
+@pytest.mark.parametrize("method", ["npe", "tsnpe"])
 def test_a_method_runs_as_sbibms_do(method):
     """The solved start alone knows x: a mean within a tenth, an sd within a third."""
     task = StandIn()

@@ -238,7 +238,10 @@ class Host:
 @pytest.mark.parametrize("lanes_per_call", [1, 3])
 def test_host_simulators(estimator, quick, lanes_per_call):
     host = Host()
-    method = quick("box", lanes_per_call=lanes_per_call)
+    # Programs of the tests before, but for the simulator's.
+    method = quick(
+        "box" if lanes_per_call == 1 else "hdr", lanes_per_call=lanes_per_call
+    )
     done = run_rounds(KEY, estimator, host, X_OBS, method)
     assert host.calls == [(300, 2)] * 9
     state = done.states[1]
