@@ -144,7 +144,7 @@ def _run_defaults(
     """Defaults of `run`, and the other arguments.
 
     `--config`'s file, or the saved config of a run to resume, or `default`; another
-    `--method` than theirs brings its own settings and network.
+    `--method` than theirs brings its own settings, network and flow.
     """
     file, rest = _take(arguments, "--config")
     if file is None and "--resume" in arguments:
@@ -163,8 +163,7 @@ def _run_defaults(
     method, rest = _take(rest, "--method")
     if method is not None and not isinstance(settings.method, method_class(method)):
         own = method_class(method)()
-        flow = settings.flow if set(settings.flow) <= set(own.flows) else ()
-        changed = {"method": own, "network": own.network, "flow": flow}
+        changed = {"method": own, "network": own.network, "flow": ()}
         settings = dataclasses.replace(settings, **changed)
     return settings, rest
 

@@ -47,7 +47,9 @@ class NLE(AmortisedMethod):
     num_simulations: str = "10000"
     sampling: SamplerConfig = field(default_factory=SamplerConfig)
 
-    # A sampler asks a network a thousand times as often as training does.
+    # A sampler asks a network a thousand times as often as training does: one whose
+    # density is a single pass. With 1,000 simulations it is also the best of the four.
+    flows: ClassVar[tuple[str, ...]] = ("maf", "spline", "cinn", "spline-ar")
     network: ClassVar[NetworkConfig] = NetworkConfig(
         num_layers=5, hidden=(50, 50), head_hidden=(64, 64)
     )

@@ -142,6 +142,7 @@ def test_a_model_of_rounds_is_asked_about_its_own_scan(tmp_path, flowinv):
     folder = tmp_path / "run"
     code, *_ = flowinv(
         *("run", f"--task={TASK}", f"--out={folder}", "--method=tsnpe"),
+        "--region=box",
         *("--num-rounds=1", "--num-simulations=300", "--num-layers=1", "--hidden=4"),
         *("--head-hidden=4", "--flow=cinn", "--observations=1", "--num-exact=100"),
         *("--classifiers=jax", "--max-epochs=2", "--quiet"),
