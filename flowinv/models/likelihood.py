@@ -43,8 +43,9 @@ __all__ = [
     "reading_of",
 ]
 
-# A column with so many different values at most, evenly spaced, counts as discrete.
-MOST_LEVELS = 64
+# A column whose values are whole numbers of a step, and that spans so many steps at
+# most (16 bits), counts as discrete.
+MOST_LEVELS = 2**16
 Summary = Callable[[Array], Array]
 
 
@@ -107,14 +108,13 @@ def reading_of(
 
 def _step(column: np.ndarray) -> float:
     """Distance between the levels of a discrete column; 0 for a continuous one."""
-    levels = np.unique(column[: 4 * 1_024])
-    if not 2 <= len(levels) <= MOST_LEVELS:
+    levels = np.unique(column[: 4 * 1_024].astype(np.float64))
+    if len(levels) < 2:
         return 0.0
-    gaps = np.diff(levels)
-    places = (levels - levels[0]) / gaps.min()
-    return (
-        float(gaps.min()) if np.allclose(places, np.round(places), atol=1e-3) else 0.0
-    )
+    gap = np.diff(levels).min()
+    places = (levels - levels[0]) / gap
+    even = np.allclose(places, np.round(places), rtol=0.0, atol=1e-2)
+    return float(gap) if even and places[-1] < MOST_LEVELS else 0.0
 
 
 def exchanged(
@@ -122,8 +122,10 @@ def exchanged(
 ) -> tuple[Estimator, Dataset, Reader, Readings]:
     """Return the estimator and the rows of p(x | theta), and how x is read.
 
-    Discrete numbers are spread evenly over their steps: a density of their levels is
-    what is left at their middles.
+    Discrete numbers are spread evenly over the step above them: a density of their
+    levels is what is left at its middle. Not below: where a map of x ends, at no counts
+    or at the smallest, half of them would fall on one number, and all flows would learn
+    that this is endlessly likely.
 
     Args:
         key: typed key of the spread.
@@ -133,7 +135,7 @@ def exchanged(
     scaling = estimator.input_scaling
     reader, readings = reading_of(data.x, data.valid, estimator.summary, scaling)
     flat = reader.flat(data.x)
-    spread = jax.random.uniform(key, flat.shape, jnp.float32, -0.5, 0.5)
+    spread = jax.random.uniform(key, flat.shape, jnp.float32)
     y = standardise(readings.statistics, flat + spread * readings.step, reader.scaling)
     own = _of_numbers(flat.shape[-1], estimator.flow, estimator.placed)
     z = estimator.prior.to_latent(data.theta).astype(jnp.float32)
@@ -225,8 +227,8 @@ class Likelihood:
 
     def told(self, x: Array) -> Array:
         """Standardised numbers y of x `[..., *x_shape]`, `[..., K]`."""
-        flat = self.reader.flat(x)
-        return standardise(self.readings.statistics, flat, self.reader.scaling)
+        middle = self.reader.flat(x) + 0.5 * self.readings.step
+        return standardise(self.readings.statistics, middle, self.reader.scaling)
 
     def of_latents(self, z: Array, x: Array) -> Array:
         """Log density of y of one x `[*x_shape]` at latents z `[P, D]`, `[P]`."""
@@ -250,7 +252,7 @@ class Likelihood:
         event = len(self.x_shape)
         check_shape("x", x.shape[x.ndim - event :], self.x_shape)
         check_last_axis("theta", theta.shape, self.prior.dim)
-        flat = self.reader.flat(x)
+        flat = self.reader.flat(x) + 0.5 * self.readings.step
         y, slopes = jax.jvp(
             lambda x: standardise(self.readings.statistics, x, self.reader.scaling),
             (flat,),

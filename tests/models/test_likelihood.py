@@ -123,30 +123,40 @@ def test_densities_of_every_scaling_integrate_to_one(scaling, draw):
 
 
 def test_levels_of_discrete_numbers_add_up_to_one():
-    """A coin and a die of steps .5, by a flow of their spread."""
+    """A coin, a die of steps .5 and counts up to thousands, by a flow of their spread.
+
+    Upwards: below none and below the smallest, a map of counts has nowhere to go.
+    """
     rows = 2_000
     prior = normal(np.zeros(1), np.ones(1))
     theta = prior.sample(jax.random.key(0), rows)
     coin = jax.random.bernoulli(jax.random.key(1), jax.nn.sigmoid(theta[:, 0]))
     die = jax.random.randint(jax.random.key(2), (rows,), 0, 6) * 0.5
     smooth = theta[:, 0] + jax.random.normal(jax.random.key(3), (rows,))
-    x = jnp.stack([coin, die, smooth], -1).astype(jnp.float32)
+    counts = jax.random.poisson(jax.random.key(5), jnp.exp(2 + 2 * theta[:, 0]))
+    x = jnp.stack([coin, die, smooth, counts], -1).astype(jnp.float32)
     data = Dataset(theta, x, jnp.ones(rows, bool), jnp.zeros(rows, jnp.int32))
     reader, readings = reading_of(x, data.valid, None, "none")
-    np.testing.assert_allclose(readings.step, [1.0, 0.5, 0.0])
+    np.testing.assert_allclose(readings.step, [1.0, 0.5, 0.0, 1.0])
     estimator = fi.Estimator(prior, FLOW, input_scaling="none")
     own, swapped, *_ = exchanged(jax.random.key(4), estimator, data)
-    assert own.prior.dim == 3
+    assert own.prior.dim == 4
     y = (
         np.asarray(swapped.theta) * readings.statistics.scale
         + readings.statistics.shift
     )
-    off = y - np.asarray(x)
-    assert (np.abs(off) <= np.array([0.5, 0.25, 1e-5]) + 1e-5).all()
+    off = np.asarray(y - x)
+    assert (off >= -1e-3).all()
+    assert (off <= np.array([1.0, 0.5, 0.0, 1.0]) + 1e-3).all()
     # Uniform over the step: its sd is step / sqrt(12), to 5 % (2,000 rows).
-    np.testing.assert_allclose(
-        off.std(0)[:2], np.array([1.0, 0.5]) / np.sqrt(12), rtol=0.05
-    )
+    found = off.std(0)[[0, 1, 3]]
+    np.testing.assert_allclose(found, np.array([1, 0.5, 1]) / np.sqrt(12), rtol=0.05)
+    # In roots too every number differs: no two zeros are one.
+    rooted = fi.Estimator(prior, FLOW, input_scaling="root")
+    only = data._replace(x=jnp.asarray(counts, jnp.float32)[:, None])
+    _, spread, *_ = exchanged(jax.random.key(4), rooted, only)
+    assert (counts == 0).sum() > 100
+    assert len(np.unique(np.asarray(spread.theta))) > 0.99 * rows
 
 
 def test_more_networks_are_an_equal_mixture(trained, ratio):
