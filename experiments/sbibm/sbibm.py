@@ -26,7 +26,7 @@ STEPS = {
         methods="tsnpe,apt",
         budgets="10000",
     ),
-    "4": replace(FIRST, methods="nle,nre,fmpe", budgets="1000"),
+    "4": replace(FIRST, methods="nle,snle,nre,fmpe", budgets="1000"),
     "5": replace(FIRST, methods="nle,nre,fmpe,snle,rej-abc,smc-abc", budgets="10000"),
     "6": replace(FIRST, methods="npe,tsnpe,apt", seeds=3),
     "7": replace(FIRST, budgets="100000"),
