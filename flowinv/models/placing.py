@@ -127,8 +127,8 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
     # Counted from the nearer edge, the upper tail Q keeps its digits there.
     side = jnp.where(mean > 0, -1.0, 1.0)
     rank = jnp.where(mean > 0, 1.0 - p, p)
-    near = ndtr(-(-1.0 - side * mean) / sd)
-    far = ndtr(-(1.0 - side * mean) / sd)
+    sides = jnp.stack([-1.0 - side * mean, 1.0 - side * mean])
+    near, far = ndtr(-sides / sd)
     inside = side * mean - sd * ndtri(near - rank * (near - far))
     return side * jnp.clip(inside, -1.0, 1.0)
 

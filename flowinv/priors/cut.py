@@ -171,7 +171,7 @@ class CutPrior:
 
     def _edges(self) -> tuple[Array, Array]:
         """Edges of the box in the parameters' units, or in z."""
-        low, high = (self.prior.from_latent(edge) for edge in self.box)
+        low, high = self.prior.from_latent(jnp.stack(self.box))
         low = jnp.where(self._linear, low, self.box.low)
         return low, jnp.where(self._linear, high, self.box.high)
 
@@ -185,9 +185,11 @@ def cut(box: Box, z: Array) -> Array:
     """Latent w of the cut prior for z of the whole one; z is clipped into the box."""
     side, near, far, mass = _edge_tails(box)
     z = side * jnp.clip(z, box.low, box.high)
-    below = (ndtr(z) - near) / mass
+    # A stack: the compiled program holds the function once.
+    lower, upper = ndtr(jnp.stack([z, -z]))
+    below = (lower - near) / mass
     # Beyond the middle of the prior the other tail has the digits.
-    above = jnp.where(z > 0, (ndtr(-z) - far) / mass, 1.0 - below)
+    above = jnp.where(z > 0, (upper - far) / mass, 1.0 - below)
     low = below <= 0.5
     rest = jnp.clip(jnp.where(low, below, above), LEAST_SHARE, 0.5)
     w = normal_score(rest)
@@ -214,5 +216,5 @@ def _edge_tails(box: Box) -> tuple[Array, Array, Array, Array]:
     side = jnp.where(box.low + box.high > 0, -1.0, 1.0)
     first = jnp.where(side > 0, box.low, -box.high)
     last = jnp.where(side > 0, box.high, -box.low)
-    near = ndtr(first)
-    return side, near, ndtr(-last), jnp.maximum(ndtr(last) - near, 1e-12)
+    near, far, below = ndtr(jnp.stack([first, -last, last]))
+    return side, near, far, jnp.maximum(below - near, 1e-12)
