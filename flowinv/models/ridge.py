@@ -180,40 +180,34 @@ def _column(
     ones = jnp.ones_like(target)
     start = jnp.ones_like(gram[0]) / rows.count
 
-    def lines(
-        weights: Array, gram_mean: Array, mean: Array, scale: Array, steps: int
-    ) -> tuple[_Line, _Line, Array]:
-        problem = _Problem(target, weights, gram_mean)
+    def once(last: tuple[Array, Array, Array], steps: Array) -> tuple[Any, Any]:
+        weights, mean, scale = last
+        problem = _Problem(target, weights, rows.gram(weights))
         line = _evidence(rows, problem, mean, steps)
         logs = _log_residual(rows, target, line, floor)
-        centred = logs - 0.5 * MEAN_LOG_CHI2
-        problem = _Problem(centred, ones, gram, LOG_NOISE)
-        return line, _evidence(rows, problem, scale, steps), logs
+        problem = _Problem(logs - 0.5 * MEAN_LOG_CHI2, ones, gram, LOG_NOISE)
+        log_sd = _evidence(rows, problem, scale, steps)
+        plain = _calibrated(rows, logs, jnp.zeros_like(log_sd.kernel))
+        varying = _calibrated(rows, logs, log_sd.kernel)
+        answers = _Answer(line.kernel, plain), _Answer(line.kernel, varying)
+        return (_weights(rows, log_sd), line.penalty, log_sd.penalty), answers
 
-    line, log_sd, logs = lines(ones, gram, start, start, FIRST_STEPS)
-    constant = _calibrated(rows, logs, jnp.zeros_like(log_sd.kernel))
-    plain = _Answer(line.kernel, constant)
-
-    def refine(last: tuple[_Line, _Line], _: None) -> tuple[Any, _Answer]:
-        weights = _weights(rows, last[1])
-        penalties = last[0].penalty, last[1].penalty
-        new = lines(weights, rows.gram(weights), *penalties, MORE_STEPS)
-        scale = _calibrated(rows, new[2], new[1].kernel)
-        return new[:2], _Answer(new[0].kernel, scale)
-
-    _, answers = jax.lax.scan(refine, (line, log_sd), None, length=NUM_PASSES)
-    varying = jax.tree.map(lambda leaf: leaf[-1], answers)
+    # One loop: the compiled program holds the regressions once.
+    steps = jnp.asarray([FIRST_STEPS] + NUM_PASSES * [MORE_STEPS], jnp.int32)
+    _, (plain, varying) = jax.lax.scan(once, (ones, start, start), steps)
+    plain = jax.tree.map(lambda leaf: leaf[0], plain)
+    varying = jax.tree.map(lambda leaf: leaf[-1], varying)
     return plain, varying, _clearly_better(rows, target, varying, plain)
 
 
-def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: int) -> _Line:
+def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: Array) -> _Line:
     """Regression whose penalties maximise the evidence.
 
     Args:
         rows: the design.
         problem: what is to be explained.
         penalty: penalties to begin with, `[F + 1]`.
-        steps: steps of MacKay's fixed point.
+        steps: steps of MacKay's fixed point, `[]`.
     """
     target, weights, gram, noise = problem
     count, use = rows.count, rows.train * weights
@@ -234,7 +228,8 @@ def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: int) -> _Li
             kernel = kernel + jnp.matmul(inverse, rest, precision="highest")
         return kernel, spread, jnp.clip(1.0 - penalty * spread, 1e-6, 1.0)
 
-    def step(penalty: Array, number: Array) -> tuple[Array, None]:
+    def step(number: Array, last: _Line) -> _Line:
+        penalty = last.penalty
         kernel, spread, terms = solve(penalty)
         variance = noise
         if variance is None:
@@ -245,12 +240,13 @@ def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: int) -> _Li
         signal = kernel**2 * count / (variance * spread)
         weak = (signal < jnp.log(count) - 1.0) & (number >= steps - PRUNING_STEPS)
         new = jnp.where(weak, MOST_PENALTY, new)
-        return jnp.clip(new, LEAST_PENALTY, MOST_PENALTY) * penalised, None
+        new = jnp.clip(new, LEAST_PENALTY, MOST_PENALTY) * penalised
+        # After the last step the penalties are solved with once more.
+        return _Line(kernel, jnp.where(number < steps, new, penalty), terms.sum())
 
-    numbers = jnp.arange(steps, dtype=jnp.int32)
-    penalty, _ = jax.lax.scan(step, penalty * penalised, numbers)
-    kernel, _, terms = solve(penalty)
-    return _Line(kernel / power, penalty, terms.sum())
+    begin = _Line(jnp.zeros_like(moment), penalty * penalised, jnp.zeros_like(count))
+    line = jax.lax.fori_loop(0, steps + 1, step, begin)
+    return line._replace(kernel=line.kernel / power)
 
 
 def _log_residual(rows: _Rows, target: Array, line: _Line, floor: Array) -> Array:
