@@ -17,6 +17,7 @@ import numpy as np
 
 from flowinv.checks import fail
 from flowinv.files import from_plain, read_json, to_plain, write_bytes, write_json
+from flowinv.models.coordinates import evenly_spread
 from flowinv.models.estimator import Estimator
 from flowinv.models.likelihood import Likelihood, Reader, likelihood_skeleton
 from flowinv.models.posterior import Posterior
@@ -69,7 +70,8 @@ def _described(posterior: AnyPosterior) -> tuple[dict[str, Any], Any]:
         estimator = learned.estimator
         more = {"kind": "ratio", "sampler": to_plain(posterior.sampler)}
         if isinstance(learned, Likelihood):
-            more |= {"kind": "likelihood", "numbers": estimator.prior.dim}
+            even = evenly_spread(posterior.prior).tolist()
+            more |= {"kind": "likelihood", "numbers": estimator.prior.dim, "even": even}
             tree = variables, learned.readings
     text = {
         "schema": SCHEMA,
@@ -105,6 +107,8 @@ def _rebuilt(
     if kind != "posterior":
         sampler = from_plain(SamplerConfig(), text["sampler"], "sampler")
     if kind == "likelihood":
+        if text["even"] != evenly_spread(prior).tolist():
+            fail("the model", "told of theta as flowinv does now", "another", _REMEDY)
         reader = Reader(x_shape, summary, scaling)
         own, like = likelihood_skeleton(prior, flow, placed, text["numbers"], members)
         return like, lambda tree: SampledPosterior(

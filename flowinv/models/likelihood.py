@@ -1,9 +1,10 @@
 """A learned likelihood p(x | theta): the flow's roles exchanged.
 
 The same estimator that learns q(theta | x) learns p(x | theta) when x and theta change
-places: y, the standardised numbers of x, is what the flow lives in, and z, the latent
-of theta, is what it is told. Where it begins is solved, too: a regression of y on z and
-its products, with its error bars.
+places: y, the standardised numbers of x, is what the flow lives in, and coordinates of
+theta (the latent, or the rank of a uniform parameter) are what it is told. Where it
+begins is solved, too: a regression of y on them and their products, with its error
+bars.
 
 Reference: Papamakarios et al. 2019, Sequential neural likelihood, arXiv:1805.07226.
 """
@@ -26,6 +27,7 @@ from flowinv.data.standardise import (
     standardise,
 )
 from flowinv.flows.density import Flow
+from flowinv.models.coordinates import coordinates
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.priors.latent import Prior, normal
@@ -139,8 +141,8 @@ def exchanged(
     y = standardise(readings.statistics, flat + spread * readings.step, reader.scaling)
     own = _of_numbers(flat.shape[-1], estimator.flow, estimator.placed)
     z = estimator.prior.to_latent(data.theta).astype(jnp.float32)
-    rounds = jnp.zeros(len(z), jnp.int32)
-    return own, Dataset(y, z, jnp.asarray(data.valid), rounds), reader, readings
+    told, rounds = coordinates(estimator.prior, z), jnp.zeros(len(z), jnp.int32)
+    return own, Dataset(y, told, jnp.asarray(data.valid), rounds), reader, readings
 
 
 def _of_numbers(size: int, flow: Flow, placed: bool) -> Estimator:
@@ -233,7 +235,8 @@ class Likelihood:
     def of_latents(self, z: Array, x: Array) -> Array:
         """Log density of y of one x `[*x_shape]` at latents z `[P, D]`, `[P]`."""
         y = jnp.broadcast_to(self.told(x), (len(z), 1, self.estimator.prior.dim))
-        return latent_log_prob(self.estimator, self.variables, y, z)[:, 0]
+        told = coordinates(self.prior, z)
+        return latent_log_prob(self.estimator, self.variables, y, told)[:, 0]
 
     def log_prob(self, x: ArrayLike, theta: ArrayLike) -> Array:
         """Return log p(x | theta) in nats, `[...]`; jit-, vmap- and differentiable.
@@ -262,7 +265,8 @@ class Likelihood:
         batch = jnp.broadcast_shapes(y.shape[:-1], z.shape[:-1])
         y = jnp.broadcast_to(y, (*batch, y.shape[-1])).reshape(-1, 1, y.shape[-1])
         z = jnp.broadcast_to(z, (*batch, z.shape[-1])).reshape(-1, z.shape[-1])
-        found = latent_log_prob(self.estimator, self.variables, y, z)
+        told = coordinates(self.prior, z)
+        found = latent_log_prob(self.estimator, self.variables, y, told)
         return found.reshape(batch) + jnp.log(jnp.abs(slopes)).sum(-1)
 
     def sample(self, key: Array, theta: ArrayLike, num_samples: int) -> Array:
@@ -279,7 +283,7 @@ class Likelihood:
         theta = jnp.asarray(theta)
         check_last_axis("theta", theta.shape, self.prior.dim)
         z = self.prior.to_latent(theta)
-        flat = z.reshape(-1, z.shape[-1])
+        flat = coordinates(self.prior, z).reshape(-1, z.shape[-1])
         rest = jax.random.split(key, len(flat)), flat, num_samples
         y = latent_sample(self.estimator, self.variables, *rest)
         return y.reshape(*z.shape[:-1], num_samples, -1)

@@ -11,6 +11,7 @@ from scipy import stats
 import flowinv as fi
 from flowinv.flows import CouplingFlow, RatioNetwork
 from flowinv.methods import NLE, NRE
+from flowinv.models import files
 from flowinv.models.likelihood import exchanged, reading_of
 from flowinv.models.sampled import SampledPosterior
 from flowinv.priors.latent import normal
@@ -183,6 +184,13 @@ def test_what_is_saved_is_read(name, request, tmp_path):
     np.testing.assert_array_equal(run(again), run(posterior))
     with pytest.raises(ValueError, match="x with shape"):
         again.learned.log_prob(fresh.x[:, :2], fresh.theta)
+
+
+def test_a_model_that_was_told_otherwise_is_refused(trained, tmp_path, monkeypatch):
+    fi.save(tmp_path, trained.posterior)
+    monkeypatch.setattr(files, "evenly_spread", lambda prior: np.ones(2, bool))
+    with pytest.raises(ValueError, match="told of theta as flowinv does now"):
+        fi.load(tmp_path)
 
 
 def test_ratio_begins_at_the_solved_gaussians(ratio):
