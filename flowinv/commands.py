@@ -47,7 +47,8 @@ def run_command(default: RunConfig) -> Callable[..., int]:
     ) -> int:
         """Run a whole experiment: simulate, train, measure, report.
 
-        `--method npe|tsnpe|apt` chooses the method, whose settings are flags too.
+        `--method NAME` (see `flowinv list`) chooses the method, whose settings are
+        flags too.
         `--config FILE` takes the settings of a saved config.json; flags win over it.
 
         Args:

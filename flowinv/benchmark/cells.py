@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.experiment.observed import parse_indices
-from flowinv.methods import FMPE, NLE, NPE, NRE, SMCABC, RejectionABC, Sequential
+from flowinv.methods import FMPE, NLE, NPE, NRE, SMCABC, RejectionABC
 from flowinv.methods.registry import METHODS
+from flowinv.methods.sequential import Sequential
 from flowinv.models.registry import FLOWS
 from flowinv.tasks.registry import task as get_task
 from flowinv.training.config import TrainConfig
@@ -43,8 +44,6 @@ BALANCE = 100.0
 """As in the papers on balanced classifiers and posteriors."""
 PRESETS: dict[str, Any] = {
     **{name: kind() for name, kind in METHODS.items()},
-    "snle": Sequential(NLE()),
-    "snre": Sequential(NRE()),
     "rej-abc": RejectionABC(),
     "smc-abc": SMCABC(),
     "bnpe": NPE(balance=BALANCE),

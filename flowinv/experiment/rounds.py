@@ -21,7 +21,7 @@ from flowinv.report.content import ModelResult, Observation, RoundsTrace
 from flowinv.sequential import Rounds, run_rounds
 from flowinv.sequential.state import RoundInfo, RoundsState
 
-__all__ = ["infer_in_rounds", "model_folder"]
+__all__ = ["infer_in_rounds", "lane_key", "model_folder"]
 
 # Draws that score a round.
 ROUND_DRAWS = 500
@@ -97,9 +97,7 @@ def _lanes(
             bar.step("")
 
         return run_rounds(
-            jnp.stack(
-                [jax.random.fold_in(key, _number(o.label)) for _, o, key in lanes]
-            ),
+            jnp.stack([lane_key(key, own.label) for _, own, key in lanes]),
             build_estimator(task, flow, run.config.network),
             task.simulator,
             np.stack([observation.x for _, observation, _ in lanes]),
@@ -123,9 +121,9 @@ def _line(info: RoundInfo, num_rounds: int) -> str:
     )
 
 
-def _number(label: str) -> int:
-    """A 31-bit number of a label, the same in every process."""
-    return zlib.crc32(label.encode()) >> 1
+def lane_key(key: Array, label: str) -> Array:
+    """The key of an observation: by its name, so that others change nothing."""
+    return jax.random.fold_in(key, zlib.crc32(label.encode()) >> 1)
 
 
 def _result(

@@ -25,8 +25,11 @@ from flowinv.experiment.config import RunConfig
 from flowinv.experiment.experiment import Experiment, open_folder, versions
 from flowinv.experiment.problem import INSTRUMENT, instrument_for
 from flowinv.experiment.rounds import infer_in_rounds, model_folder
+from flowinv.experiment.sampled_rounds import infer_in_sampled_rounds
 from flowinv.experiment.watch import Watch
 from flowinv.files import settled, to_plain, write_json
+from flowinv.methods.registry import Method
+from flowinv.methods.sequential import Sequential
 from flowinv.models.entrance import admit_estimator
 from flowinv.report.content import (
     ModelResult,
@@ -84,9 +87,17 @@ def run(
         for note in dict.fromkeys(own.scan_note for own in scans if own.scan_note):
             watch.note(f"{config.scan}: {note}")
         experiment = Experiment(config, task, config.folder(), watch)
-        infer = infer_amortised if config.method.amortised else infer_in_rounds
-        results, observed = infer(experiment, scans)
+        results, observed = _engine(config.method)(experiment, scans)
         return _finished(experiment, results, observed, began)
+
+
+def _engine(method: Method) -> Callable[..., Any]:
+    """The stage that learns and answers, by the method's kind."""
+    if method.amortised:
+        return infer_amortised
+    if isinstance(method, Sequential):
+        return infer_in_sampled_rounds
+    return infer_in_rounds
 
 
 def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:

@@ -6,7 +6,7 @@ from flowinv.methods.fmpe import FMPE
 from flowinv.methods.nle import NLE
 from flowinv.methods.npe import NPE
 from flowinv.methods.nre import NRE
-from flowinv.methods.sequential import Sequential
+from flowinv.methods.sequential import SNLE, SNRE
 from flowinv.methods.truncated import Truncated
 
 __all__ = [
@@ -16,7 +16,8 @@ __all__ = [
     "NPE",
     "NRE",
     "SMCABC",
+    "SNLE",
+    "SNRE",
     "RejectionABC",
-    "Sequential",
     "Truncated",
 ]

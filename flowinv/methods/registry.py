@@ -6,6 +6,7 @@ from flowinv.methods.fmpe import FMPE
 from flowinv.methods.nle import NLE
 from flowinv.methods.npe import NPE
 from flowinv.methods.nre import NRE
+from flowinv.methods.sequential import SNLE, SNRE
 from flowinv.methods.truncated import Truncated
 
 __all__ = ["METHODS", "Method", "method_class", "method_name"]
@@ -17,9 +18,11 @@ METHODS = {
     "nre": NRE,
     "tsnpe": Truncated,
     "apt": APT,
+    "snle": SNLE,
+    "snre": SNRE,
 }
 
-Method = NPE | FMPE | NLE | NRE | Truncated | APT
+Method = NPE | FMPE | NLE | NRE | Truncated | APT | SNLE | SNRE
 """Any method."""
 
 

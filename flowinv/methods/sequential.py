@@ -9,6 +9,7 @@ References:
     Durkan et al. 2020, On contrastive learning, arXiv:2002.03712 (ratios in rounds).
 """
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,61 +28,70 @@ from flowinv.methods.nle import NLE
 from flowinv.methods.nre import NRE
 from flowinv.models.estimator import Estimator
 from flowinv.models.registry import NetworkConfig
-from flowinv.models.sampled import SampledPosterior
+from flowinv.models.sampled import SampledPosterior, SamplerConfig
+from flowinv.priors.latent import Prior
+from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Interrupted
 from flowinv.types import Dataset, Simulator
 
-__all__ = ["Sequential", "SequentialRounds"]
+__all__ = ["SNLE", "SNRE", "Sequential", "SequentialRounds"]
 
 PROPOSE, SIMULATE, FIT = range(3)
+# Told of the observation's number, the round and its validation loss.
+Progress = Callable[[int, int, float], None]
 
 
 class SequentialRounds(NamedTuple):
-    """What rounds give.
+    """What rounds give, for each observation.
 
     Attributes:
-        posteriors: of the last round, one for each observation.
-        rows: simulations of all rounds, with their round, for each observation.
+        posteriors: of the last round.
+        rows: simulations of all rounds, with their round.
+        validation_loss: of every round, `[R]`.
     """
 
     posteriors: list[SampledPosterior]
     rows: list[Dataset]
+    validation_loss: list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Sequential:
+class Sequential(abc.ABC):
     """Rounds of a method that any proposal may teach.
 
     Rounds are few: each has more rows than the last, and a program of its own, which
     all observations and seeds share.
 
     Attributes:
-        method: `NLE` or `NRE`; its own number of simulations is not used.
         num_rounds: rounds R.
         num_simulations: simulations of each.
+        train: how to train, anew in every round on the rows of all.
+        sampling: how a posterior is drawn from.
     """
 
-    method: NLE | NRE = field(default_factory=NLE)
     num_rounds: int = 4
     num_simulations: int = 1_000
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sampling: SamplerConfig = field(default_factory=SamplerConfig)
 
     amortised: ClassVar[bool] = False
+    network: ClassVar[NetworkConfig]
+    flows: ClassVar[tuple[str, ...]]
 
     @property
-    def network(self) -> NetworkConfig:
-        """The method's own."""
-        return self.method.network
-
-    @property
-    def flows(self) -> tuple[str, ...]:
-        """The method's own."""
-        return self.method.flows
+    @abc.abstractmethod
+    def learner(self) -> NLE | NRE:
+        """What is learned in a round; its own number of simulations is not used."""
 
     def check(self) -> None:
         """Raise one line for the first field out of its range."""
         check_at_least("num_rounds", self.num_rounds, 1)
         check_at_least("num_simulations", self.num_simulations, 100)
-        self.method.check()
+        self.learner.check()
+
+    def check_prior(self, prior: Prior) -> None:
+        """Any prior will do."""
+        del prior
 
     def run(
         self,
@@ -91,6 +101,7 @@ class Sequential:
         x_obs: ArrayLike,
         *,
         folder: str | Path | None = None,
+        progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> SequentialRounds:
         """Infer theta of each observation, one after the other.
@@ -101,6 +112,7 @@ class Sequential:
             simulator: jit-able, or a host simulator with `simulate_batch`.
             x_obs: observations, `[L, *x_shape]`.
             folder: not used; a round is short.
+            progress: told of every round that ends.
             should_stop: asked after every round; True raises `Interrupted`.
 
         Raises:
@@ -112,9 +124,9 @@ class Sequential:
         x_obs = np.asarray(x_obs, np.float32)
         if len(keys) != len(x_obs):
             fail("keys", f"one for each of {len(x_obs)} observations", len(keys))
-        done, rows = [], []
-        for key, x in zip(keys, x_obs, strict=True):
-            posterior, parts = None, []
+        found = SequentialRounds([], [], [])
+        for lane, (key, x) in enumerate(zip(keys, x_obs, strict=True)):
+            posterior, parts, losses = None, [], []
             for index in range(self.num_rounds):
                 own = jax.random.fold_in(key, index)
                 if posterior is None:
@@ -124,18 +136,63 @@ class Sequential:
                 theta = propose(jax.random.fold_in(own, PROPOSE), self.num_simulations)
                 parts.append(_simulated(own, simulator, theta, index))
                 every = Dataset(*(jnp.concatenate(c) for c in zip(*parts, strict=True)))
-                posterior = self.method.fit(
+                trained = self.learner.fit(
                     jax.random.fold_in(own, FIT),
                     estimator,
                     # Of any proposal: none is to be corrected for.
                     every._replace(round=jnp.zeros_like(every.round)),
                     should_stop=should_stop,
-                ).posterior
+                )
+                posterior = trained.posterior
+                losses.append(float(trained.fit.validation_loss))
+                if progress is not None:
+                    progress(lane, index, losses[-1])
                 if should_stop is not None and should_stop():
                     raise Interrupted
-            done.append(posterior)
-            rows.append(every)
-        return SequentialRounds(done, rows)
+            for one, own in zip(found, (posterior, every, losses), strict=True):
+                one.append(own)
+        return found
+
+
+@dataclass(frozen=True)
+class SNLE(Sequential):
+    """Sequential neural likelihood estimation: rounds of `NLE`."""
+
+    network: ClassVar[NetworkConfig] = NLE.network
+    flows: ClassVar[tuple[str, ...]] = NLE.flows
+
+    @property
+    def learner(self) -> NLE:
+        """A likelihood."""
+        return NLE(train=self.train, sampling=self.sampling)
+
+
+@dataclass(frozen=True)
+class SNRE(Sequential):
+    """Sequential neural ratio estimation: rounds of `NRE`, whose fields these are.
+
+    Attributes:
+        variant: "a", "b" or "c".
+        num_atoms: parameters of a comparison.
+        gamma: odds of c that the right one is there.
+        balance: weight of the balance, 0 for none.
+    """
+
+    variant: str = "c"
+    num_atoms: int = 10
+    gamma: float = 1.0
+    balance: float = 0.0
+
+    network: ClassVar[NetworkConfig] = NRE.network
+    flows: ClassVar[tuple[str, ...]] = NRE.flows
+
+    @property
+    def learner(self) -> NRE:
+        """A ratio."""
+        own = self.variant, self.num_atoms, self.gamma, self.balance
+        names = "variant", "num_atoms", "gamma", "balance"
+        fields = dict(zip(names, own, strict=True))
+        return NRE(train=self.train, sampling=self.sampling, **fields)
 
 
 def _around(posterior: SampledPosterior, x: np.ndarray) -> Callable[[Array, int], Any]:

@@ -7,6 +7,7 @@ score .500 +- .007.
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from flowinv.benchmark.cells import PRESETS, Training
 from flowinv.data.simulate import simulate
 from flowinv.diagnostics.c2st import c2st
 from flowinv.experiment.build import build_estimator
-from flowinv.methods import NLE, NRE, Sequential
+from flowinv.methods import NLE, NRE, SNLE
 from flowinv.priors.latent import normal
 from flowinv.tasks.registry import task as get_task
 from flowinv.types import Dataset
@@ -87,7 +88,7 @@ class Failing:
         return jnp.where(theta[0] > 0.3, jnp.nan, x)
 
 
-@pytest.mark.parametrize("method", [NLE(), NRE(), Sequential()])
+@pytest.mark.parametrize("method", [NLE(), NRE(), SNLE()])
 def test_failures_are_refused_where_they_would_bend_the_answer(method):
     estimator, x = estimator_of(method), np.zeros((1, 2), np.float32)
     keys = jax.random.split(jax.random.key(0), 1)
@@ -110,12 +111,22 @@ def test_rounds_learn_from_all_rows_and_stop(monkeypatch):
 
     def fit(self, key, estimator, data, **options):
         seen.append(data)
-        return dataclasses.make_dataclass("Done", ["posterior"])(Answer())
+        fit = types.SimpleNamespace(validation_loss=-len(seen))
+        return types.SimpleNamespace(posterior=Answer(), fit=fit)
 
     monkeypatch.setattr(NLE, "fit", fit)
-    method = Sequential(num_rounds=3, num_simulations=100)
+    method = SNLE(num_rounds=3, num_simulations=100)
     keys, x = jax.random.split(jax.random.key(0), 1), np.zeros((1, 2), np.float32)
-    done = method.run(keys, estimator_of(method), TASK.simulator, x)
+    told = []
+    done = method.run(
+        keys,
+        estimator_of(method),
+        TASK.simulator,
+        x,
+        progress=lambda *a: told.append(a),
+    )
+    assert told == [(0, 0, -1.0), (0, 1, -2.0), (0, 2, -3.0)]
+    assert done.validation_loss == [[-1.0, -2.0, -3.0]]
     assert [len(own.theta) for own in seen] == [100, 200, 300]
     assert all((np.asarray(own.round) == 0).all() for own in seen)
     rows = done.rows[0]
