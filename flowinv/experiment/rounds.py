@@ -16,12 +16,13 @@ from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.experiment.experiment import Experiment
 from flowinv.experiment.score import kept, observe, score
+from flowinv.methods.registry import Method
 from flowinv.models.files import save
 from flowinv.report.content import ModelResult, Observation, RoundsTrace
 from flowinv.sequential import Rounds, run_rounds
 from flowinv.sequential.state import RoundInfo, RoundsState
 
-__all__ = ["infer_in_rounds", "lane_key", "model_folder"]
+__all__ = ["facts_of", "infer_in_rounds", "lane_key", "model_folder"]
 
 # Draws that score a round.
 ROUND_DRAWS = 500
@@ -151,20 +152,34 @@ def _result(
         for observation, history in zip(observed, done.history, strict=True)
     }
     loss = float(np.mean([history.validation_loss[-1] for history in done.history]))
-    facts = {
-        "rounds": ", ".join(str(len(t.distance)) for t in rounds.values()),
-        "simulations": f"{run.config.method.num_simulations:,} a round",
-        "time": f"{seconds:.0f} s for {len(observed)} observations",
-        "validation loss": f"{loss:.4f}",
-    }
+    counts = [len(trace.distance) for trace in rounds.values()]
     return ModelResult(
         answers=answers,
-        facts=facts,
+        facts=facts_of(run.config.method, counts, loss, seconds),
         rounds=rounds,
         validation_loss=loss,
         seconds=seconds,
         results=results,
     )
+
+
+def facts_of(
+    method: Method, counts: list[int], loss: float, seconds: float
+) -> dict[str, str]:
+    """What the page says of rounds: how many there were of each observation, and so on.
+
+    Args:
+        method: of rounds.
+        counts: rounds of each observation.
+        loss: mean validation loss of the last ones.
+        seconds: that all took.
+    """
+    return {
+        "rounds": ", ".join(map(str, counts)),
+        "simulations": f"{method.num_simulations:,} a round",
+        "time": f"{seconds:.0f} s for {len(counts)} observations",
+        "validation loss": f"{loss:.4f}",
+    }
 
 
 def _ended(history: RoundInfo, state: RoundsState) -> measure.Ended:

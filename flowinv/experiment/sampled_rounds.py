@@ -10,7 +10,7 @@ from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
-from flowinv.experiment.rounds import lane_key, model_folder
+from flowinv.experiment.rounds import facts_of, lane_key, model_folder
 from flowinv.experiment.score import kept, observe, score
 from flowinv.experiment.watch import Bar
 from flowinv.models.files import load, save
@@ -120,15 +120,10 @@ def _result(
     losses = [ended.validation_loss for _, ended in done]
     seconds = sum(ended.seconds for _, ended in done)
     loss = float(np.mean([own[-1] for own in losses]))
-    facts = {
-        "rounds": ", ".join(str(len(own)) for own in losses),
-        "simulations": f"{run.config.method.num_simulations:,} a round",
-        "time": f"{seconds:.0f} s for {len(observed)} observations",
-        "validation loss": f"{loss:.4f}",
-    }
+    counts = [len(own) for own in losses]
     return ModelResult(
         answers=answers,
-        facts=facts,
+        facts=facts_of(run.config.method, counts, loss, seconds),
         validation_loss=loss,
         seconds=seconds,
         results=results,
