@@ -15,6 +15,7 @@ from flowinv.checks import check_at_least, check_known, fail
 from flowinv.data.scan import ReadOptions
 from flowinv.experiment.config import RunConfig
 from flowinv.files import write_bytes, write_json
+from flowinv.methods.registry import method_name
 from flowinv.report.answer_files import SUFFIXES, Answer, as_bytes, as_data
 
 __all__ = ["AS_WRITTEN", "best_model", "infer", "load_model"]
@@ -197,10 +198,12 @@ def _answers(
 def _warn_of_rounds(folder: Path) -> None:
     """Say on stderr that a network trained in rounds answers one scan only."""
     saved = folder / "config.json"
-    if saved.is_file() and not RunConfig.read(saved).method.amortised:
+    method = RunConfig.read(saved).method if saved.is_file() else None
+    if method is not None and not method.amortised:
         print(
-            "flowinv: this model was trained in rounds for one observation; for "
-            "another scan run its own rounds: flowinv run --method tsnpe --x FILE",
+            "flowinv: this model was trained in rounds for one observation; for another"
+            f" scan run its own rounds: flowinv run --method {method_name(method)} "
+            "--x FILE",
             file=sys.stderr,
         )
 

@@ -79,7 +79,7 @@ def test_a_model_answers_by_its_name(made, flowinv, tmp_path):
     assert code == 0
     assert any("theta_2" in line for line in said)
     # Of rounds, which another scan needs anew.
-    assert any("trained in rounds" in line for line in err)
+    assert any("trained in rounds" in own and "--method snle" in own for own in err)
 
 
 def test_settings_reach_what_learns():
