@@ -93,6 +93,12 @@ def _few_programs():
 
 
 @pytest.fixture
+def pageless(monkeypatch):
+    """Nothing is drawn: for tests that look at no page."""
+    monkeypatch.setattr("flowinv.report.page.write_report", lambda *_: None)
+
+
+@pytest.fixture
 def flowinv(capsys):
     """Run a command in this process: exit code, lines of stdout and of stderr."""
 

@@ -1,5 +1,6 @@
 """`flowinv diagnose`: any run, resumed where it stopped, and what it refuses."""
 
+import functools
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 
 from flowinv import cli
 from flowinv.data.simulate import simulate
+from flowinv.diagnostics import lc2st
 from flowinv.experiment.config import DiagnoseConfig
 from flowinv.experiment.diagnose import diagnose_run
 from flowinv.experiment.watch import Watch
@@ -61,7 +63,15 @@ def test_every_check_speaks_of_a_run(made, flowinv):
         assert words in page
 
 
-def test_what_is_there_is_not_done_again(made, tmp_path, monkeypatch):
+@pytest.fixture
+def briefly(monkeypatch, pageless):
+    """Without page, and with few classifiers: for tests of neither."""
+    few = functools.partial(lc2st.lc2st, num_null=5)
+    monkeypatch.setattr(lc2st, "lc2st", few)
+
+
+@pytest.mark.usefixtures("briefly")
+def test_what_is_there_is_not_done_again(made, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(made, folder)
     shutil.rmtree(folder / "diagnosis", ignore_errors=True)
@@ -82,8 +92,14 @@ def test_what_is_there_is_not_done_again(made, tmp_path, monkeypatch):
     assert len(list((folder / "diagnosis").iterdir())) == 3
     # Other settings are other simulations.
     other = DiagnoseConfig(500, 59, seed=2)
-    diagnose_run(folder, "cinn", posterior, other, Watch(True))
-    assert (folder / "diagnosis" / "part_0.npz").stat().st_mtime_ns != before
+    again = (folder / "diagnosis" / "part_0.npz").stat
+
+    def later():
+        return again().st_mtime_ns != before
+
+    with pytest.raises(Interrupted):
+        diagnose_run(folder, "cinn", posterior, other, Watch(True, later))
+    assert later()
 
 
 def test_pairs_stand_in_for_a_simulator(made, tmp_path, flowinv, refused):
@@ -107,6 +123,7 @@ def test_pairs_stand_in_for_a_simulator(made, tmp_path, flowinv, refused):
     refused(flowinv("diagnose", model, *asked), "with arrays theta and x; got theta")
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_model_with_calibrated_widths_is_saved(made, tmp_path, flowinv, refused):
     target = tmp_path / "wider"
     assert flowinv("diagnose", made, *ASK, "--widened", target)[0] == 0

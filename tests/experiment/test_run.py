@@ -111,6 +111,7 @@ def test_a_signal_answers_in_one_line_and_exits_143(broken):
         assert err.splitlines() == [expected]
 
 
+@pytest.mark.usefixtures("pageless")
 def test_resumed_after_a_kill_equals_unbroken_bitwise(broken, unbroken, timeless):
     folder, _ = broken
     # Killed, not finished.
@@ -128,6 +129,7 @@ def test_resumed_after_a_kill_equals_unbroken_bitwise(broken, unbroken, timeless
     assert max(checkpoints(folder)) == 3_000
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_moved_run_can_be_resumed_and_measures_nothing_twice(unbroken, monkeypatch):
     """--out names the folder; it is no setting of the run."""
     before = json.loads((unbroken / "metrics.json").read_text())
@@ -144,6 +146,7 @@ def test_a_moved_run_can_be_resumed_and_measures_nothing_twice(unbroken, monkeyp
     assert {**before, "seconds": 0} == {**after, "seconds": 0}
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_network_that_is_trained_again_is_measured_again(
     unbroken, tmp_path, timeless
 ):
