@@ -5,7 +5,7 @@ import html
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -96,6 +96,7 @@ def benchmark_figure(curves: Curves, published: Curves | None = None) -> "Figure
     tasks = list(curves)
     methods = list(dict.fromkeys(m for own in curves.values() for m in own))
     figure, panels = panel_grid(len(tasks), 3, 2.4)
+    lines: dict[str, Any] = {}
     for task, axes in zip(tasks, panels, strict=False):
         behind = (published or {}).get(task, {})
         named = _apart({name: own[max(own)] for name, own in behind.items()})
@@ -111,7 +112,7 @@ def benchmark_figure(curves: Curves, published: Curves | None = None) -> "Figure
         for number_of, method in enumerate(methods):
             own = curves[task].get(method, {})
             if own:
-                axes.plot(
+                (lines[method],) = axes.plot(
                     *zip(*own.items(), strict=True),
                     color=SERIES[number_of % len(SERIES)],
                     marker=MARKS[number_of % len(MARKS)],
@@ -125,7 +126,10 @@ def benchmark_figure(curves: Curves, published: Curves | None = None) -> "Figure
         axes.set_title(task)
         axes.set_xlabel("simulations")
         axes.set_ylabel("C2ST")
-    panels[0].legend(loc="upper right", frameon=False, fontsize=7)
+    # Of all panels: none need hold every method.
+    shown = {method: lines[method] for method in methods}
+    place = {"loc": "outside upper center", "ncols": 5, "frameon": False}
+    figure.legend(shown.values(), shown.keys(), fontsize=7, **place)
     return figure
 
 
