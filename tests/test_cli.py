@@ -204,7 +204,8 @@ def test_a_run_leaves_what_it_promises(finished):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     page = (finished / "report.html").read_text()
     assert page.lower().startswith("<!doctype html>")
-    assert "observation 1" in page
+    for words in ("observation 1", "x is read as", "a summary"):
+        assert words in page
 
 
 def test_config_file_gives_the_settings_and_flags_win(

@@ -14,7 +14,7 @@ from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
-from flowinv.experiment.score import kept, observe, score
+from flowinv.experiment.score import kept, observe, read_as, score
 from flowinv.files import (
     read_arrays,
     read_json,
@@ -144,7 +144,8 @@ def _trained(
     write_bytes(folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
     loss = fit.validation_loss
     seconds = time.monotonic() - began
-    said = {"facts": _facts(fit, loss, seconds), "validation_loss": loss}
+    facts = {"x is read as": read_as(posterior), **_facts(fit, loss, seconds)}
+    said = {"facts": facts, "validation_loss": loss}
     said["seconds"] = seconds
     write_json(done, said)
     return _Trained(posterior, history, **said)

@@ -15,7 +15,7 @@ from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.experiment.experiment import Experiment
-from flowinv.experiment.score import kept, observe, score
+from flowinv.experiment.score import kept, observe, read_as, score
 from flowinv.methods.registry import Method
 from flowinv.models.files import save
 from flowinv.report.content import ModelResult, Observation, RoundsTrace
@@ -153,9 +153,10 @@ def _result(
     }
     loss = float(np.mean([history.validation_loss[-1] for history in done.history]))
     counts = [len(trace.distance) for trace in rounds.values()]
+    read = {"x is read as": read_as(done.posteriors[0])}
     return ModelResult(
         answers=answers,
-        facts=facts_of(run.config.method, counts, loss, seconds),
+        facts=read | facts_of(run.config.method, counts, loss, seconds),
         rounds=rounds,
         validation_loss=loss,
         seconds=seconds,

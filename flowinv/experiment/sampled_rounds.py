@@ -11,7 +11,7 @@ from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
 from flowinv.experiment.rounds import facts_of, lane_key, model_folder
-from flowinv.experiment.score import kept, observe, score
+from flowinv.experiment.score import kept, observe, read_as, score
 from flowinv.experiment.watch import Bar
 from flowinv.models.files import load, save
 from flowinv.models.sampled import AnyPosterior
@@ -121,9 +121,10 @@ def _result(
     seconds = sum(ended.seconds for _, ended in done)
     loss = float(np.mean([own[-1] for own in losses]))
     counts = [len(own) for own in losses]
+    read = {"x is read as": read_as(done[0][0])}
     return ModelResult(
         answers=answers,
-        facts=facts_of(run.config.method, counts, loss, seconds),
+        facts=read | facts_of(run.config.method, counts, loss, seconds),
         validation_loss=loss,
         seconds=seconds,
         results=results,

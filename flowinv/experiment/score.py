@@ -16,9 +16,17 @@ from flowinv.experiment import observed as problems
 from flowinv.experiment.experiment import Experiment
 from flowinv.files import read_arrays, write_arrays
 from flowinv.identity import identity
+from flowinv.models.sampled import AnyPosterior, SampledPosterior
 from flowinv.report.content import Answer, Observation
 
-__all__ = ["kept", "observe", "score"]
+__all__ = ["kept", "observe", "read_as", "score"]
+
+_READ = {
+    "none": "its own numbers",
+    "root": "square roots",
+    "asinh": "asinh of its numbers",
+    "log": "logarithms",
+}
 
 Kind = TypeVar("Kind")
 
@@ -59,6 +67,15 @@ def kept(
     found = find()
     write_arrays(path, found, mark)
     return found
+
+
+def read_as(posterior: AnyPosterior) -> str:
+    """How a network reads x, which is chosen from the simulations if nobody says it."""
+    own = posterior.learned if isinstance(posterior, SampledPosterior) else posterior
+    words = [] if own.summary is None else ["a summary"]
+    if not words or own.estimator.embedding is not None:
+        words.append(f"{_READ[own.input_scaling]}, standardised")
+    return " and ".join(words)
 
 
 def score(

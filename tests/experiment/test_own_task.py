@@ -79,6 +79,8 @@ def test_a_task_from_a_file_gets_numbers_verdicts_and_a_page(finished):
     page = (folder / "report.html").read_text()
     for words in ("A mass on a spring", "omega (1/s)", "Calibration", "swing (mm)"):
         assert words in page
+    assert "x is read as" in page
+    assert "its own numbers, standardised" in page
     assert "least-squares" not in page
     assert "exact posterior of" not in page
 

@@ -60,6 +60,7 @@ def test_run_from_the_command_line(finished):
     page = (finished / "report.html").read_text()
     assert "Round by round" in page
     assert "300 in each of 2 rounds" in page
+    assert "its own numbers, standardised" in page
     model = fi.load(finished / "cinn-seed-1" / "observation_3")
     x, _ = fi.task("gaussian_linear_uniform:dim=2").observation(3)
     theta = np.asarray(model.sample(jax.random.key(0), x, 500))

@@ -42,7 +42,13 @@ def test_every_observation_has_a_model_and_an_answer(made):
         posterior = fi.load(made / "maf" / f"observation_{number}")
         assert isinstance(posterior.learned, Likelihood)
     page = (made / "report.html").read_text()
-    for words in ("observation 2", "200 a round", "--method snle", "2, 2"):
+    for words in (
+        "observation 2",
+        "200 a round",
+        "--method snle",
+        "2, 2",
+        "its own numbers",
+    ):
         assert words in page
 
 
