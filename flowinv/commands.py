@@ -167,11 +167,12 @@ def diagnose(
     folder = Path(run).expanduser()
     if not folder.is_dir():
         fail("run", "to be a folder", repr(run))
-    from flowinv.experiment.diagnose import diagnose_run
+    from flowinv.experiment.diagnose import asked_task, diagnose_run
     from flowinv.experiment.watch import Watch
     from flowinv.models.widened import check_widenable
 
-    posterior, name = load_model(folder, model), model or best_model(folder)
+    posterior = load_model(folder, model, asked_task(folder, ask))
+    name = model or best_model(folder)
     if ask.widened:
         check_widenable(posterior)
 

@@ -94,7 +94,7 @@ def infer(
     from flowinv.experiment.problem import task_of
 
     task = task_of(folder)
-    posterior = load_model(folder, model)
+    posterior = load_model(folder, model, task)
     _warn_of_rounds(folder)
     labels, scans = _scans(task, posterior, x, reading)
     prior, derived = posterior.prior, () if task is None else task.derived
@@ -208,19 +208,19 @@ def _warn_of_rounds(folder: Path) -> None:
         )
 
 
-def load_model(folder: Path, model: str) -> Any:
+def load_model(folder: Path, model: str, task: Any) -> Any:
     """Load the model that is named, or the best one of a run or model folder."""
-    from flowinv.models.files import load
+    from flowinv.experiment.problem import read_model
 
     if model:
         found = _models(folder)
         check_known(f"model in {folder}", model, found)
-        return load(found[model])
+        return read_model(found[model], task)
     if (folder / "model.json").is_file():
-        return load(folder)
+        return read_model(folder, task)
     if not (folder / "model").is_dir():
         fail(f"a model in {folder}", "(model/model.json)", "none", "Finish the run.")
-    return load(folder / "model")
+    return read_model(folder / "model", task)
 
 
 def _models(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from flowinv.diagnostics.check import HeldOut
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
+from flowinv.experiment.problem import read_model
 from flowinv.experiment.score import kept, observe, read_as, score
 from flowinv.files import (
     read_arrays,
@@ -22,7 +23,7 @@ from flowinv.files import (
     write_bytes,
     write_json,
 )
-from flowinv.models.files import load, save
+from flowinv.models.files import save
 from flowinv.models.sampled import AnyPosterior
 from flowinv.report.content import Errors, ModelResult, Observation
 from flowinv.training.fit import Fit
@@ -118,7 +119,8 @@ def _trained(
     done = folder / "training.json"
     if done.is_file():
         history = _read_history(folder)
-        return _Trained(load(folder / "model"), history, **read_json(done, "training"))
+        posterior = read_model(folder / "model", run.task)
+        return _Trained(posterior, history, **read_json(done, "training"))
     method, began = run.config.method, time.monotonic()
     # What an earlier network said is not what this one will say.
     for name_of_old in (_HELD_OUT, _RESULT):

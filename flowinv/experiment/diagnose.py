@@ -48,7 +48,7 @@ from flowinv.tasks.registry import task as get_task
 from flowinv.tasks.task import Task
 from flowinv.types import Dataset
 
-__all__ = ["diagnose_run"]
+__all__ = ["asked_task", "diagnose_run"]
 
 # Simulations that a stop may lose.
 PART = 250
@@ -80,7 +80,7 @@ def diagnose_run(
     """
     began = time.monotonic()
     pairs = _pairs(config.data, posterior) if config.data else None
-    task = _task(folder, config)
+    task = asked_task(folder, config)
     if task is None and pairs is None:
         remedy = "Name the task, --task file.py:name, or pairs, --data pairs.npz."
         fail(f"simulator of {folder}", "in its config", "none", remedy)
@@ -156,8 +156,12 @@ class _Unknown:
         return fail("simulator", "to predict x", "pairs alone", "Name it by --task.")
 
 
-def _task(folder: Path, config: DiagnoseConfig) -> Task | None:
-    """The task that is named, or the run's; it must be what the run was made for."""
+def asked_task(folder: Path, config: DiagnoseConfig) -> Task | None:
+    """Return the task that is named, or the run's: what the run was made for.
+
+    Raises:
+        ValueError: it is another.
+    """
     named = bool(config.task)
     task = get_task(config.task) if named else task_of(folder)
     if task is not None and (folder / _TASK).is_file():

@@ -4,12 +4,15 @@ import dataclasses
 from pathlib import Path
 
 from flowinv.experiment.config import RunConfig
+from flowinv.models.files import load
+from flowinv.models.registry import kinds_of
+from flowinv.models.sampled import AnyPosterior
 from flowinv.tasks.instrument import Instrument, read_instrument
 from flowinv.tasks.registry import task
 from flowinv.tasks.step_scan import instrument_task, with_options
 from flowinv.tasks.task import Task
 
-__all__ = ["INSTRUMENT", "instrument_for", "task_of"]
+__all__ = ["INSTRUMENT", "instrument_for", "read_model", "task_of"]
 
 INSTRUMENT = "instrument.json"
 
@@ -36,3 +39,12 @@ def task_of(folder: Path) -> Task | None:
         return instrument_task(read_instrument(folder / INSTRUMENT)[0])
     saved = folder / "config.json"
     return task(RunConfig.read(saved).task) if saved.is_file() else None
+
+
+def read_model(folder: Path, task: Task | None) -> AnyPosterior:
+    """Read a saved model; the task knows the summaries that it was made with.
+
+    Raises:
+        ValueError: as `flowinv.load` does.
+    """
+    return load(folder, () if task is None else kinds_of(task.summaries))

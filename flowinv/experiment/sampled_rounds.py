@@ -10,10 +10,11 @@ from flowinv.diagnostics.likeness import MOST_ROWS
 from flowinv.experiment import measure
 from flowinv.experiment.build import build_estimator
 from flowinv.experiment.experiment import Experiment
+from flowinv.experiment.problem import read_model
 from flowinv.experiment.rounds import facts_of, lane_key, model_folder
 from flowinv.experiment.score import kept, observe, read_as, score
 from flowinv.experiment.watch import Bar
-from flowinv.models.files import load, save
+from flowinv.models.files import save
 from flowinv.models.sampled import AnyPosterior
 from flowinv.report.content import ModelResult, Observation
 
@@ -97,7 +98,7 @@ def _rounds(
 
     folder.mkdir(parents=True, exist_ok=True)
     ended = kept(folder / "rounds.npz", _Ended, (observation.x,), find)
-    return load(folder), ended
+    return read_model(folder, run.task), ended
 
 
 def _result(

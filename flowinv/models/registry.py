@@ -202,6 +202,25 @@ def describe(thing: Any) -> Any:
     return {"class": type(thing).__name__, **values}
 
 
+def kinds_of(thing: Any) -> tuple[Any, ...]:
+    """Classes and functions that `thing` is made of: what `build` asks for.
+
+    Args:
+        thing: what `describe` takes, or a list or mapping of such things.
+    """
+    if isinstance(thing, Mapping):
+        thing = tuple(thing.values())
+    if isinstance(thing, (list, tuple)):
+        return tuple(kind for item in thing for kind in kinds_of(item))
+    if inspect.isfunction(inspect.unwrap(thing)):
+        return (thing,)
+    if not dataclasses.is_dataclass(thing):
+        return ()
+    kind = thing if isinstance(thing, type) else type(thing)
+    held = [] if kind is thing else [getattr(thing, name) for name in _fields(kind)]
+    return (kind, *kinds_of(held))
+
+
 def _fields(kind: type) -> list[str]:
     """Fields that a description holds: all but those that flax adds to a module."""
     names = [field.name for field in dataclasses.fields(kind)]

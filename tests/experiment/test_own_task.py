@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import flowinv as fi
+from flowinv.checks import fail
 from flowinv.experiment.config import EvaluateConfig
 from flowinv.experiment.experiment import Experiment
 from flowinv.experiment.observed import observations
 from flowinv.experiment.watch import Watch
-from flowinv.methods import NPE
+from flowinv.methods import NPE, SNLE
 from flowinv.models.registry import NetworkConfig
+from flowinv.models.sampled import SamplerConfig
 from flowinv.tasks.task import ClassicalFit, ExactDraws
 from flowinv.training.config import TrainConfig
 
@@ -147,3 +149,59 @@ def test_draws_of_a_sampler_that_did_not_converge_are_no_exact_posterior(
     if not math.isinf(found.ess):
         assert "effective draws" in observed.exact_note
     assert observed.exact_note.startswith("withheld") == (not good)
+
+
+SUMMED = """
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    '''Means of equal parts.'''
+
+    count: int
+
+    def __call__(self, x):
+        return x.reshape(*x.shape[:-1], self.count, -1).mean(-1)
+
+summed = fi.Task(prior, Spring(), summary="parts", summaries={"parts": Parts(5)})
+"""
+
+
+@pytest.mark.parametrize("method", ["npe", "snle"])
+def test_a_tasks_own_summary_is_known_wherever_its_run_is_read(
+    method, flowinv, tmp_path, monkeypatch
+):
+    """By a resumed run, infer and diagnose; the model file holds no code."""
+    import dataclasses
+
+    file, scan = tmp_path / "mine.py", tmp_path / "scan.csv"
+    file.write_text(MINE + SUMMED)
+    scan.write_text(",".join(f"{math.cos(0.2 * i):.4f}" for i in range(20)))
+    tiny = TrainConfig(batch_size=32, max_epochs=1)
+    sampler = SamplerConfig(num_particles=50, moves=1, last_moves=2)
+    known = {"npe": NPE("200", tiny), "snle": SNLE(2, 100, tiny, sampler)}
+    config = dataclasses.replace(
+        CONFIG,
+        task=f"{file}:summed",
+        out=str(tmp_path / method),
+        method=known[method],
+        flow=("maf",),
+    )
+    first = fi.run(config, quiet=True)
+    name = {"npe": "maf/model", "snle": "maf/observation_1"}[method]
+    with pytest.raises(ValueError, match=r"load\(folder, modules=\[Parts\]\)"):
+        fi.load(config.folder() / name)
+    for result in config.folder().glob("maf/result.npz"):
+        result.unlink()
+    again = fi.run(config, resume=True, quiet=True)
+    assert {*again} == {*first}
+    code, said, err = flowinv("infer", config.folder(), f"--x={scan}")
+    assert code == 0
+    assert said[2].split()[0] == "omega"
+    # It is the reading that is asked here, not the checks.
+    read = []
+    monkeypatch.setattr(
+        "flowinv.experiment.diagnose.diagnose_run",
+        lambda *given: read.append(given[2]) or fail("a stop", "here", "none"),
+    )
+    assert flowinv("diagnose", config.folder())[0] == 2
+    assert type(read[0].summary).__name__ == "Parts"
