@@ -10,6 +10,7 @@ References:
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +87,19 @@ class Sequential(abc.ABC):
     def check(self) -> None:
         """Raise one line for the first field out of its range."""
         check_at_least("num_rounds", self.num_rounds, 1)
-        check_at_least("num_simulations", self.num_simulations, 100)
-        self.learner.check()
+        count = self.num_simulations
+        check_at_least("num_simulations", count, 100)
+        first = dataclasses.replace(self.fitting(count), num_simulations=str(count))
+        first.check()
+
+    def fitting(self, count: int) -> NLE | NRE:
+        """The learner of `count` rows: a batch is half of them at most, or as given."""
+        train = self.train
+        if not train.batch_size:
+            half = int((1.0 - train.validation_share) * count) // 2
+            rows = min(train.rows(), half)
+            train = dataclasses.replace(train, batch_size=rows)
+        return dataclasses.replace(self.learner, train=train)
 
     def check_prior(self, prior: Prior) -> None:
         """Any prior will do."""
@@ -136,7 +148,7 @@ class Sequential(abc.ABC):
                 theta = propose(jax.random.fold_in(own, PROPOSE), self.num_simulations)
                 parts.append(_simulated(own, simulator, theta, index))
                 every = Dataset(*(jnp.concatenate(c) for c in zip(*parts, strict=True)))
-                trained = self.learner.fit(
+                trained = self.fitting(int(every.valid.sum())).fit(
                     jax.random.fold_in(own, FIT),
                     estimator,
                     # Of any proposal: none is to be corrected for.

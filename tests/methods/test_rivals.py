@@ -18,9 +18,10 @@ from flowinv.benchmark.cells import PRESETS, Training
 from flowinv.data.simulate import simulate
 from flowinv.diagnostics.c2st import c2st
 from flowinv.experiment.build import build_estimator
-from flowinv.methods import NLE, NRE, SNLE
+from flowinv.methods import NLE, NRE, SNLE, SNRE
 from flowinv.priors.latent import normal
 from flowinv.tasks.registry import task as get_task
+from flowinv.training.config import TrainConfig
 from flowinv.types import Dataset
 
 TASK = get_task("gaussian_linear:dim=2")
@@ -99,6 +100,18 @@ def test_failures_are_refused_where_they_would_bend_the_answer(method):
         ask = functools.partial(method.run, keys, estimator, Failing(), x)
     with pytest.raises(ValueError, match=r"simulations that all succeed; got \d+"):
         ask()
+
+
+def test_rounds_of_few_rows_take_smaller_batches():
+    """A batch of one's own is kept, or refused before the first simulation."""
+    for count, rows in ((100, 45), (115, 51), (1_000, 64)):
+        method = SNRE(num_simulations=count)
+        method.check()
+        assert method.fitting(count).train.batch_size == rows
+    own = TrainConfig(batch_size=64)
+    assert SNLE(train=own).fitting(1_000).train == own
+    with pytest.raises(ValueError, match="two batches of 64 for training; got 90"):
+        SNLE(num_simulations=100, train=own).check()
 
 
 def test_rounds_learn_from_all_rows_and_stop(monkeypatch):
