@@ -9,7 +9,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jax import Array
 from jax.typing import ArrayLike
 
-__all__ = ["Bijector", "Dataset", "Placed", "Simulator"]
+__all__ = ["EMPTY", "Bijector", "Dataset", "Placed", "Simulator"]
+
+EMPTY = -1
+"""Round of a row that is not filled yet."""
 
 
 class Dataset(NamedTuple):
@@ -19,7 +22,9 @@ class Dataset(NamedTuple):
         theta: parameters in their own units, shape `[N, D]`, float32.
         x: simulated observations, shape `[N, *x_shape]`, float32.
         valid: False where the simulator failed or gave non-finite numbers, `[N]`.
-        round: round in which the row was drawn, 0 for the prior, int32 `[N]`.
+        round: round in which the row was drawn, 0 for the prior, int32 `[N]`; `EMPTY`
+            for places that later rounds fill, which are not valid: programs for all
+            rounds are then the same.
     """
 
     theta: Array

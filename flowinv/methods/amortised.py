@@ -16,7 +16,7 @@ from flowinv.models.sampled import SampledPosterior
 from flowinv.priors.latent import Prior
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Fit, train
-from flowinv.types import Dataset, Simulator
+from flowinv.types import EMPTY, Dataset, Simulator
 
 __all__ = ["FRESH", "Data", "AmortisedMethod", "Trained", "refuse_failures"]
 
@@ -42,7 +42,8 @@ def refuse_failures(data: Dataset) -> None:
     What is learned without them is p(x | theta, success); the chance of success, which
     depends on theta, is missing.
     """
-    failed = int((~np.asarray(data.valid)).sum())
+    filled = np.asarray(data.round) != EMPTY
+    failed = int((filled & ~np.asarray(data.valid)).sum())
     if failed:
         remedy = "Take npe, fmpe or apt, which are right with failures."
         fail("simulations", "that all succeed", f"{failed} failed ones", remedy)

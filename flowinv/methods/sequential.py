@@ -33,7 +33,7 @@ from flowinv.models.sampled import SampledPosterior, SamplerConfig
 from flowinv.priors.latent import Prior
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Interrupted
-from flowinv.types import Dataset, Simulator
+from flowinv.types import EMPTY, Dataset, Simulator
 
 __all__ = ["SNLE", "SNRE", "Sequential", "SequentialRounds"]
 
@@ -60,8 +60,8 @@ class SequentialRounds(NamedTuple):
 class Sequential(abc.ABC):
     """Rounds of a method that any proposal may teach.
 
-    Rounds are few: each has more rows than the last, and a program of its own, which
-    all observations and seeds share.
+    All rounds, observations and seeds share their programs: places of later rounds are
+    there from the first one on.
 
     Attributes:
         num_rounds: rounds R.
@@ -89,14 +89,14 @@ class Sequential(abc.ABC):
         check_at_least("num_rounds", self.num_rounds, 1)
         count = self.num_simulations
         check_at_least("num_simulations", count, 100)
-        first = dataclasses.replace(self.fitting(count), num_simulations=str(count))
-        first.check()
+        dataclasses.replace(self.fitting, num_simulations=str(count)).check()
 
-    def fitting(self, count: int) -> NLE | NRE:
-        """The learner of `count` rows: a batch is half of them at most, or as given."""
+    @property
+    def fitting(self) -> NLE | NRE:
+        """The learner: a batch is half of the first round at most, or as given."""
         train = self.train
         if not train.batch_size:
-            half = int((1.0 - train.validation_share) * count) // 2
+            half = int((1.0 - train.validation_share) * self.num_simulations) // 2
             rows = min(train.rows(), half)
             train = dataclasses.replace(train, batch_size=rows)
         return dataclasses.replace(self.learner, train=train)
@@ -148,11 +148,10 @@ class Sequential(abc.ABC):
                 theta = propose(jax.random.fold_in(own, PROPOSE), self.num_simulations)
                 parts.append(_simulated(own, simulator, theta, index))
                 every = Dataset(*(jnp.concatenate(c) for c in zip(*parts, strict=True)))
-                trained = self.fitting(int(every.valid.sum())).fit(
+                trained = self.fitting.fit(
                     jax.random.fold_in(own, FIT),
                     estimator,
-                    # Of any proposal: none is to be corrected for.
-                    every._replace(round=jnp.zeros_like(every.round)),
+                    _to_be_filled(every, self.num_rounds * self.num_simulations + 1),
                     should_stop=should_stop,
                 )
                 posterior = trained.posterior
@@ -222,6 +221,21 @@ def _simulated(key: Array, simulator: Any, theta: Array, index: int) -> Dataset:
     x = jnp.asarray(np.where(np.isfinite(x), x, 0.0), jnp.float32)
     rounds = jnp.full(len(theta), index, jnp.int32)
     return Dataset(jnp.asarray(theta, jnp.float32), x, jnp.asarray(valid), rounds)
+
+
+def _to_be_filled(rows: Dataset, total: int) -> Dataset:
+    """Rows of any proposal, none to be corrected for, and empty places up to `total`.
+
+    In those is the first row again: numbers that all scalings can take. One is left in
+    the last round too, which would be another program without any.
+    """
+    number = np.arange(total)
+    is_there = number < len(rows.theta)
+    order = jnp.asarray(np.where(is_there, number, 0))
+    own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], rows)
+    there = jnp.asarray(is_there)
+    rounds = jnp.where(there, 0, EMPTY).astype(jnp.int32)
+    return own._replace(valid=own.valid & there, round=rounds)
 
 
 @by_content(maxsize=8)

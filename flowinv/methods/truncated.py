@@ -38,8 +38,9 @@ from flowinv.sequential.proposals import (
     prior_distance,
     resampled,
 )
-from flowinv.sequential.state import EMPTY, RoundsState
+from flowinv.sequential.state import RoundsState
 from flowinv.sequential.wide import Ball, WideFlow, ball_radius
+from flowinv.types import EMPTY
 
 __all__ = ["REGIONS", "Cut", "Truncated"]
 

@@ -141,7 +141,7 @@ def exchanged(
     y = standardise(readings.statistics, flat + spread * readings.step, reader.scaling)
     own = _of_numbers(flat.shape[-1], estimator.flow, estimator.placed)
     z = estimator.prior.to_latent(data.theta).astype(jnp.float32)
-    told, rounds = coordinates(estimator.prior, z), jnp.zeros(len(z), jnp.int32)
+    told, rounds = coordinates(estimator.prior, z), jnp.minimum(data.round, 0)
     return own, Dataset(y, told, jnp.asarray(data.valid), rounds), reader, readings
 
 

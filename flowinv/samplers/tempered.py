@@ -32,6 +32,7 @@ MOST_STAGES, MOST_R_HAT, LEAST_ESS = 200, 1.01, 0.2
 HALVINGS = 40
 JUMP = 0.2  # share of differences that are taken whole: from mode to mode
 ACCEPTED, GAIN = 0.25, 1.0
+_COOLING = 1  # phase between the first look and the last steps
 
 
 class Effort(NamedTuple):
@@ -179,20 +180,33 @@ def tempered(
     z = prior.sample_latent(jax.random.fold_in(key, MOST_STAGES), count)
     zero = jnp.zeros((), z.dtype)
     scale = jnp.full((), 2.38 / math.sqrt(z.shape[-1]), z.dtype)
-    state = Particles(z, log_like(z), zero, scale, jnp.int32(0), zero)
+    start = Particles(z, jnp.zeros(count, z.dtype), zero, scale, jnp.int32(0), zero)
+    moves = jnp.asarray([1, effort.moves, effort.last])
 
-    def goes_on(state: Particles) -> Array:
-        possible = (state.log_like > -jnp.inf).any()
-        return possible & (state.beta < 1.0) & (state.stage < MOST_STAGES)
+    def phase(number: Array, state: Particles) -> Particles:
+        """Once where the particles are, stage by stage, and once at the end."""
+        cools = number == _COOLING
 
-    def stage(state: Particles) -> Particles:
-        own = jax.random.fold_in(key, state.stage)
-        state = _resampled(jax.random.fold_in(own, 0), state, effort.effective)
-        return _moved(own, state, log_like, prior, effort.moves, GAIN)
+        def goes_on(carry: tuple[Array, Particles]) -> Array:
+            count, state = carry
+            possible = (state.log_like > -jnp.inf).any()
+            cooler = possible & (state.beta < 1.0) & (state.stage < MOST_STAGES)
+            return jnp.where(cools, cooler, count < 1)
 
-    state = jax.lax.while_loop(goes_on, stage, state)
-    last = jax.random.fold_in(key, MOST_STAGES + 1)
-    return _moved(last, state, log_like, prior, effort.last, 0.0)
+        def stage(carry: tuple[Array, Particles]) -> tuple[Array, Particles]:
+            count, state = carry
+            own = jax.random.fold_in(jax.random.fold_in(key, number), count)
+            cooled = _resampled(jax.random.fold_in(own, 0), state, effort.effective)
+            state = jax.tree.map(lambda a, b: jnp.where(cools, a, b), cooled, state)
+            steps = _Steps(
+                moves[number], jnp.where(cools, GAIN, 0.0), number < _COOLING
+            )
+            return count + 1, _moved(own, state, log_like, prior, steps)
+
+        return jax.lax.while_loop(goes_on, stage, (jnp.int32(0), state))[1]
+
+    # Loops in a loop: the compiled program holds the likelihood once.
+    return jax.lax.fori_loop(0, len(moves), phase, start)
 
 
 def _resampled(key: Array, state: Particles, effective: float) -> Particles:
@@ -229,18 +243,28 @@ def _resampled(key: Array, state: Particles, effective: float) -> Particles:
     )
 
 
+class _Steps(NamedTuple):
+    """Metropolis steps of a stage.
+
+    Attributes:
+        count: of every particle.
+        gain: with which the size of steps is learned; 0 keeps it, and the target exact.
+        stay: all particles stay, and are asked for their likelihood.
+    """
+
+    count: Array
+    gain: Array
+    stay: Array
+
+
 def _moved(
     key: Array,
     state: Particles,
     log_like: Callable[[Array], Array],
     prior: Prior,
-    count: int,
-    gain: float,
+    steps: _Steps,
 ) -> Particles:
-    """Metropolis steps of all particles: one half by the other, then vice versa.
-
-    The size of steps is learned with `gain` a step; 0 keeps it, and the target exact.
-    """
+    """Metropolis steps of all particles: one half by the other, then vice versa."""
     half, dim = len(state.z) // 2, state.z.shape[-1]
     ridge = 1e-10 * jnp.eye(dim, dtype=state.z.dtype)
     covariance = jnp.cov(state.z.T).reshape(dim, dim)
@@ -249,32 +273,34 @@ def _moved(
     def target(z: Array, log_like: Array) -> Array:
         return state.beta * log_like + jax.vmap(prior.latent_log_prob)(z)
 
-    def step(carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, None]:
+    def step(number: Array, carry: tuple[Array, Array, Array]) -> Any:
         z, own, scale = carry
-        keys = jax.random.split(key, 7)
+        key_normal, key_uniform = jax.random.split(jax.random.fold_in(key, number))
+        # Two draws of all numbers: each is a large part of the compiled program.
+        normals = jax.random.normal(key_normal, (2, half, dim), z.dtype) @ factor.T
+        uniforms = jax.random.uniform(key_uniform, (5, half), z.dtype)
         first, second = z[:half], z[half:]
-        gaussian = jax.random.normal(keys[0], first.shape, z.dtype) @ factor.T
         # Of two others of the other half: some whole, some of the best size.
-        pairs = jax.random.randint(keys[1], (2, half), 0, half)
-        whole = jax.random.bernoulli(keys[2], JUMP, (half, 1))
+        pairs = jnp.minimum((uniforms[:2] * half).astype(jnp.int32), half - 1)
+        whole = (uniforms[2] < JUMP)[:, None]
         size = jnp.where(whole, 1.0, scale * math.sqrt(0.5))
-        little = 1e-3 * jax.random.normal(keys[3], first.shape, z.dtype) @ factor.T
-        across = size * (second[pairs[0]] - second[pairs[1]]) + little
-        plain = jax.random.bernoulli(keys[4], 0.5, (half, 1))
-        new = first + jnp.where(plain, scale * gaussian, across)
+        apart = second[pairs[0]] - second[pairs[1]]
+        across = size * apart + 1e-3 * normals[1]
+        plain = (uniforms[3] < 0.5)[:, None]
+        move = jnp.where(plain, scale * normals[0], across)
+        new = first + jnp.where(steps.stay, 0.0, move)
         new_like = log_like(new)
         ratio = target(new, new_like) - target(first, own[:half])
-        taken = jnp.log(jax.random.uniform(keys[5], (half,), z.dtype)) < ratio
+        taken = (jnp.log(uniforms[4]) < ratio) | steps.stay
         first = jnp.where(taken[:, None], new, first)
         like = jnp.where(taken, new_like, own[:half])
         ours = (plain | ~whole)[:, 0]
         share = (taken & ours).sum() / jnp.maximum(ours.sum(), 1)
-        scale = scale * jnp.exp(gain * (share - ACCEPTED))
+        scale = scale * jnp.exp(steps.gain * (share - ACCEPTED))
         # The halves change places.
         moved = jnp.concatenate([second, first]), jnp.concatenate([own[half:], like])
-        return (*moved, scale.astype(z.dtype)), None
+        return *moved, scale.astype(z.dtype)
 
     start = state.z, state.log_like, state.scale
-    keys = jax.random.split(key, 2 * count)
-    (z, own, scale), _ = jax.lax.scan(step, start, keys)
+    z, own, scale = jax.lax.fori_loop(0, 2 * steps.count, step, start)
     return state._replace(z=z, log_like=own, scale=scale)

@@ -23,8 +23,9 @@ from flowinv.models.placing import AnyPrior
 from flowinv.models.registry import NORMALIZING, NetworkConfig
 from flowinv.priors.cut import Box
 from flowinv.priors.latent import Prior
-from flowinv.sequential.state import ANSWER, EMPTY, NUM_DRAWS, RoundsState
+from flowinv.sequential.state import ANSWER, NUM_DRAWS, RoundsState
 from flowinv.training.config import TrainConfig
+from flowinv.types import EMPTY
 
 __all__ = ["Fitted", "Plan", "Proposal", "Region", "RoundsMethod"]
 

@@ -8,8 +8,9 @@ from jax import Array
 
 from flowinv.losses.npe import Batch
 from flowinv.sequential.method import Plan, Proposal
-from flowinv.sequential.state import EMPTY, RoundsState
+from flowinv.sequential.state import RoundsState
 from flowinv.training.source import Source
+from flowinv.types import EMPTY
 
 __all__ = [
     "append",

@@ -9,7 +9,6 @@ from flowinv.models.estimator import Variables
 
 __all__ = [
     "ANSWER",
-    "EMPTY",
     "NUM_DRAWS",
     "PROPOSE",
     "SIMULATE",
@@ -24,8 +23,6 @@ PROPOSE, SIMULATE, TRAIN, ANSWER = range(4)
 # Draws that stand for the last posterior between two rounds. A box leaves out a share
 # of 1e-4 of them on all faces together: about their extremes.
 NUM_DRAWS = 4_096
-EMPTY = -1
-"""Round of a row that is not filled yet."""
 
 
 class RoundsState(NamedTuple):

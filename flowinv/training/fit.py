@@ -28,10 +28,10 @@ from flowinv.training.engine import Form, form_of, make_parts
 from flowinv.training.epoch import EpochParts, answer, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import Prepared, prepare
-from flowinv.training.source import Source, fixed_source, fresh_source
+from flowinv.training.source import Source, fixed_source, fresh_source, growing_source
 from flowinv.training.state import Schedule, TrainState, init_state
 from flowinv.training.update import Choice
-from flowinv.types import Dataset, Simulator
+from flowinv.types import EMPTY, Dataset, Simulator
 
 __all__ = ["Fit", "Interrupted", "Progress", "train"]
 
@@ -148,7 +148,7 @@ def _admitted(
     admit_parts(estimator)
     if isinstance(data, Dataset) or not hasattr(data, "x_shape"):
         data = admit_dataset(data, estimator.prior)
-        later = int((np.asarray(data.round) != 0).sum())
+        later = int((np.asarray(data.round) > 0).sum())
         if later and loss in (npe_loss, flow_matching_loss):
             remedy = "Take flowinv.run_rounds, or the rows of round 0."
             got = f"{later} of later rounds, whose proposals would bend the answer"
@@ -163,7 +163,10 @@ def _admitted(
 def _rows(
     key: Array, estimator: Estimator, data: Dataset | Simulator, config: TrainConfig
 ) -> tuple[Dataset, int]:
-    """Valid rows with the validation rows last, and the number of those."""
+    """Valid rows with the validation rows last, and the number of those.
+
+    Empty places of the data are shared out in the same way, and stay empty.
+    """
     if not isinstance(data, Dataset):
         # Validation rows follow: their number does not change the solve.
         count = _SOLVE + config.num_validation
@@ -171,7 +174,7 @@ def _rows(
         drawn = simulate(own, estimator.prior, data, count)
         held = int(np.asarray(drawn.valid[_SOLVE:]).sum())
         check_at_least("valid validation simulations", held, 2)
-        return _valid(drawn, np.arange(count)), held
+        return _taken(drawn, np.flatnonzero(np.asarray(drawn.valid))), held
     total = int(np.asarray(data.valid).sum())
     num_validation = max(2, round(config.validation_share * total))
     count = total - num_validation
@@ -185,11 +188,16 @@ def _rows(
     # numpy's generator, seeded with the key: nothing to compile.
     words = jax.random.key_data(jax.random.fold_in(key, _SPLIT))
     order = np.random.default_rng(np.asarray(words)).permutation(len(data.theta))
-    return _valid(data, order), num_validation
-
-
-def _valid(data: Dataset, order: np.ndarray) -> Dataset:
     order = order[np.asarray(data.valid)[order]]
+    spare = np.flatnonzero(np.asarray(data.round) == EMPTY)
+    slots = max(2, round(config.validation_share * (total + len(spare))))
+    own = len(spare) - (slots - num_validation)
+    # Empty ones first and last: solves look at rows next to the border.
+    parts = spare[:own], order[:count], order[count:], spare[own:]
+    return _taken(data, np.concatenate(parts)), slots
+
+
+def _taken(data: Dataset, order: np.ndarray) -> Dataset:
     take = compiled(
         lambda data, order: jax.tree.map(lambda leaf: leaf[order], data), once=True
     )
@@ -252,7 +260,9 @@ def _source(
     Fresh rows come in epochs of equal length: no more steps than were asked for.
     """
     if isinstance(data, Dataset):
-        source = fixed_source(ready.training, config.rows())
+        is_full = np.asarray(ready.training.valid).all()
+        make_source = fixed_source if is_full else growing_source
+        source = make_source(ready.training, config.rows())
         return source, config.epochs(source.steps), config.patience
     max_epochs = -(-config.num_steps // config.steps_per_epoch)
     steps = config.num_steps // max_epochs

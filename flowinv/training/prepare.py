@@ -43,8 +43,8 @@ def prepare(estimator: Estimator, data: Dataset, num_validation: int) -> Prepare
 
     Args:
         estimator: its input scaling is resolved.
-        data: valid simulations, the validation rows last. Statistics and solves
-            use the rows before them; validation rows choose penalties only.
+        data: valid simulations or empty places, the validation rows last. Statistics
+            and solves use the rows before them; validation rows choose penalties only.
         num_validation: number of validation rows, at least 2.
 
     Raises:
@@ -84,11 +84,12 @@ def _solved(
 ) -> Frozen:
     """`Estimator.solve` on the last training rows and the first held-out ones."""
     count = len(data.theta) - num_validation
-    used = np.arange(len(data.theta)) < count
+    valid = np.asarray(data.valid)
+    used = valid & (np.arange(len(valid)) < count)
     statistics = fit_statistics(data.x, used, estimator.input_scaling)
     some = slice(max(0, count - MAX_SOLVE), count + min(num_validation, MAX_SOLVE))
-    train = jnp.asarray(used[some])
-    rows = Rows(data.theta[some], z[some], data.x[some], train, ~train)
+    train, held = (jnp.asarray(own[some]) for own in (used, valid & ~used))
+    rows = Rows(data.theta[some], z[some], data.x[some], train, held)
     frozen = compiled(estimator.solve, once=True)(statistics, rows)
     if estimator.summary is not None:
         _check_summary(np.asarray(estimator.summary(data.x[:_LOOKED_AT])), data)

@@ -18,7 +18,7 @@ from flowinv.losses.npe import Batch
 from flowinv.models.estimator import Estimator, Frozen
 from flowinv.types import Simulator
 
-__all__ = ["Source", "fixed_source", "fresh_rows", "fresh_source"]
+__all__ = ["Source", "fixed_source", "fresh_rows", "fresh_source", "growing_source"]
 
 
 class Source(NamedTuple):
@@ -50,6 +50,28 @@ def fixed_source(rows: Batch, batch_size: int) -> Source:
     def batch(data: Batch, order: Array, key: Array, position: Array) -> Batch:
         del key
         index = jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+        return jax.tree.map(lambda leaf: leaf[index], data)
+
+    return Source(rows, epoch, batch, steps)
+
+
+def growing_source(rows: Batch, batch_size: int) -> Source:
+    """Valid rows in a new order, again and again in the steps that all rows make.
+
+    Args:
+        rows: of which at least `batch_size` are valid.
+        batch_size: rows per step, no row twice among them.
+    """
+    steps = rows.z.shape[0] // batch_size
+
+    def epoch(data: Batch, key: Array) -> Array:
+        draw = jax.random.uniform(key, data.valid.shape, jnp.float32)
+        return jnp.argsort(jnp.where(data.valid, draw, jnp.inf))
+
+    def batch(data: Batch, order: Array, key: Array, position: Array) -> Batch:
+        del key
+        turn = position * batch_size + jnp.arange(batch_size)
+        index = order[turn % jnp.maximum(data.valid.sum(), batch_size)]
         return jax.tree.map(lambda leaf: leaf[index], data)
 
     return Source(rows, epoch, batch, steps)

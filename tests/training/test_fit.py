@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from flowinv.flows import CINN
-from flowinv.losses.npe import npe_loss
+from flowinv.losses.npe import Batch, npe_loss
 from flowinv.priors import normal
+from flowinv.training import fit as fitting
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Interrupted, train
-from flowinv.types import Dataset
+from flowinv.training.prepare import prepare
+from flowinv.training.source import growing_source
+from flowinv.types import EMPTY, Dataset
 
 KEY = jax.random.key(1)
 
@@ -338,3 +341,69 @@ def test_fresh_mode_is_the_same_in_both_drivers(
     assert_same(scanned.variables, stepped.variables)
     for name, values in scanned.history.items():
         np.testing.assert_array_equal(stepped.history[name], values)
+
+
+def with_empty(data, count, size, number):
+    """The first `count` rows, and places up to `size` that hold `number`."""
+    there = jnp.arange(size) < count
+
+    def put(leaf, value):
+        own = leaf[:size]
+        return jnp.where(there.reshape(-1, *[1] * (own.ndim - 1)), own, value)
+
+    theta, x = put(data.theta, 0.0), put(data.x, number)
+    return Dataset(theta, x, there, jnp.where(there, 0, EMPTY))
+
+
+def test_places_of_later_rounds_are_not_trained_on(estimator, data, settings):
+    """What they hold changes nothing, and programs are those of full rows."""
+    quick = dataclasses.replace(settings, max_epochs=2, batch_size=64)
+    one, two = (
+        train(KEY, estimator, with_empty(data, 400, 1_000, number), quick)
+        for number in (0.0, 1e3)
+    )
+    for a, b in zip(
+        jax.tree.leaves(one.variables), jax.tree.leaves(two.variables), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    # Steps of an epoch are those of 900 rows.
+    assert one.history["step"].tolist() == [14, 28]
+    made = []
+    for count in (400, 1_000):
+        rows, held = fitting._rows(
+            KEY, estimator, with_empty(data, count, 1_000, 0), quick
+        )
+        made.append(prepare(estimator.resolve(rows), rows, held))
+        assert int(rows.valid.sum()) == count
+        assert int(rows.valid[-held:].sum()) == count // 10
+        seen, known = np.asarray(rows.theta[rows.valid]), np.asarray(data.theta[:count])
+        np.testing.assert_array_equal(np.sort(seen[:, 0]), np.sort(known[:, 0]))
+    chex.assert_trees_all_equal_shapes_and_dtypes(*made)
+    # Solved as if they were not there.
+    estimator = dataclasses.replace(estimator, placed=True)
+    rows, held = fitting._rows(KEY, estimator, with_empty(data, 400, 1_000, 1e3), quick)
+    alone = jax.tree.map(lambda leaf: leaf[rows.valid], rows)
+    found, known = (
+        prepare(estimator.resolve(own), own, count).frozen
+        for own, count in ((rows, held), (alone, 40))
+    )
+    chex.assert_trees_all_close(found, known, rtol=1e-3, atol=1e-4)
+
+
+def test_rows_of_a_growing_set_are_seen_equally_often():
+    valid = jnp.asarray([True, False, True, True, False, True, True, False])
+    numbers = jnp.arange(8.0)[:, None]
+    source = growing_source(Batch(numbers, numbers, valid), 4)
+    counts = np.zeros(8, int)
+    for epoch in range(20):
+        order = source.epoch(source.data, jax.random.key(epoch))
+        for position in range(source.steps):
+            batch = source.batch(source.data, order, KEY, position)
+            own = np.asarray(batch.z[:, 0], int)
+            assert batch.valid.all()
+            assert len({*own}) == 4
+            counts[own] += 1
+    assert source.steps == 2
+    assert (counts[~np.asarray(valid)] == 0).all()
+    # 160 places for 5 rows: each in four of five batches, 32 times +- 3.
+    assert np.ptp(counts[np.asarray(valid)]) <= 12
