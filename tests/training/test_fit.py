@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from flowinv.flows import CINN
-from flowinv.losses.npe import Batch, npe_loss
+from flowinv.losses.npe import npe_loss
 from flowinv.priors import normal
 from flowinv.training import fit as fitting
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Interrupted, train
 from flowinv.training.prepare import prepare
-from flowinv.training.source import growing_source
 from flowinv.types import EMPTY, Dataset
 
 KEY = jax.random.key(1)
@@ -388,22 +387,3 @@ def test_places_of_later_rounds_are_not_trained_on(estimator, data, settings):
         for own, count in ((rows, held), (alone, 40))
     )
     chex.assert_trees_all_close(found, known, rtol=1e-3, atol=1e-4)
-
-
-def test_rows_of_a_growing_set_are_seen_equally_often():
-    valid = jnp.asarray([True, False, True, True, False, True, True, False])
-    numbers = jnp.arange(8.0)[:, None]
-    source = growing_source(Batch(numbers, numbers, valid), 4)
-    counts = np.zeros(8, int)
-    for epoch in range(20):
-        order = source.epoch(source.data, jax.random.key(epoch))
-        for position in range(source.steps):
-            batch = source.batch(source.data, order, KEY, position)
-            own = np.asarray(batch.z[:, 0], int)
-            assert batch.valid.all()
-            assert len({*own}) == 4
-            counts[own] += 1
-    assert source.steps == 2
-    assert (counts[~np.asarray(valid)] == 0).all()
-    # 160 places for 5 rows: each in four of five batches, 32 times +- 3.
-    assert np.ptp(counts[np.asarray(valid)]) <= 12

@@ -1,12 +1,13 @@
-"""Fresh rows: never twice, and only valid ones count."""
+"""Rows of a step: fresh ones never twice, of a growing set all as often."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowinv.losses.npe import Batch
 from flowinv.training.prepare import initial
-from flowinv.training.source import fresh_rows, fresh_source
+from flowinv.training.source import fresh_rows, fresh_source, growing_source
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +37,22 @@ def test_failed_simulations_become_invalid_rows(estimator, frozen, failing):
     assert np.isfinite(rows.z).all()
     assert np.isfinite(rows.features.inputs).all()
     assert np.isfinite(rows.features.known).all()
+
+
+def test_rows_of_a_growing_set_are_seen_equally_often():
+    valid = jnp.asarray([True, False, True, True, False, True, True, False])
+    numbers = jnp.arange(8.0)[:, None]
+    source = growing_source(Batch(numbers, numbers, valid), 4)
+    counts = np.zeros(8, int)
+    for epoch in range(20):
+        order = source.epoch(source.data, jax.random.key(epoch))
+        for position in range(source.steps):
+            batch = source.batch(source.data, order, jax.random.key(1), position)
+            own = np.asarray(batch.z[:, 0], int)
+            assert batch.valid.all()
+            assert len({*own}) == 4
+            counts[own] += 1
+    assert source.steps == 2
+    assert (counts[~np.asarray(valid)] == 0).all()
+    # 160 places for 5 rows: each in four of five batches, 32 times +- 3.
+    assert np.ptp(counts[np.asarray(valid)]) <= 12
