@@ -5,10 +5,11 @@ command  python experiments/sbibm/sbibm.py [STEP ...] [--references DIR] [--out 
          python experiments/sbibm/sbibm.py --figure c2st.png [--published FILE]
          (draws the forest's C2ST of results.csv, published curves behind)
 device   CPU, GPU or TPU, unchanged
-time     2 cores, other work beside: NPE with 1,000 simulations trains in 4 to 26 s,
-         by task; larger budgets, rounds and sbibm's own network were not timed
+time     2 cores, other work beside: NPE with 1,000 simulations trains in 4 to 26 s, by
+         task, with 10,000 in 50 to 81 s; rounds and sbibm's own network were not timed
 score    experiments/sbibm/results.csv holds the rows that were filled so far; goes on
-         where FOLDER was left
+         where FOLDER was left. With 10,000 simulations sir, lotka_volterra, two_moons
+         and bernoulli_glm were trained as now, the other six with 20 passes (61 now)
 """
 
 import argparse
