@@ -109,8 +109,8 @@ class Training(NamedTuple):
         """The method with its defaults; only the number of simulations is set.
 
         Rounds are ten of a tenth each, fewer where that were below 100; four of
-        likelihoods and ratios, where ten take twice the time and were hardly better
-        (C2ST of lotka_volterra with 1,000 simulations .75, with four rounds .77).
+        likelihoods and ratios, where ten take twice the time and were not clearly
+        better (lotka_volterra and bernoulli_glm, 1,000 simulations).
         """
         own = PRESETS[self.method]
         if own.amortised:
