@@ -69,12 +69,14 @@ def by_content(maxsize: int) -> Callable[[Callable[..., Made]], Callable[..., Ma
 
         @functools.wraps(build)
         def find(*arguments: Any) -> Made:
-            key, readable = identity(*arguments)
+            # Shapes and dtypes that are found while building depend on it.
+            x64 = jax.config.jax_enable_x64
+            key, readable = identity(x64, *arguments)
             if not readable:
                 return build(*arguments)
             with lock:
                 entry = held.pop(key, None)
-                if entry is not None and identity(*entry[0][0])[0] == key:
+                if entry is not None and identity(x64, *entry[0][0])[0] == key:
                     held[key] = entry
                     return entry[1]
                 old = [name for name, entry in held.items() if _other_arrays(*entry[0])]

@@ -15,15 +15,14 @@ from flowinv.losses.npe import Batch
 from flowinv.models.estimator import MAX_SOLVE, Frozen, Rows, Variables
 from flowinv.sequential.method import Plan
 from flowinv.sequential.rows import (
-    as_block,
     filled,
     held_out,
     packed,
-    partial_source,
 )
 from flowinv.sequential.state import TRAIN, RoundsState
 from flowinv.training.engine import form_of, make_parts
 from flowinv.training.epoch import answer, run_epoch
+from flowinv.training.source import growing_source
 from flowinv.training.state import Schedule, TrainState, init_state
 
 __all__ = ["Prepared", "Trained", "prepare", "train_round"]
@@ -37,9 +36,9 @@ class Prepared(NamedTuple):
 
     Attributes:
         frozen: statistics and solves.
-        training: packed training rows.
-        num_train: those that differ.
-        validation: validation rows as one block.
+        training: packed training rows, repeated ones marked as invalid.
+        num_train: valid ones.
+        validation: validation rows as one block, in the same way.
         num_used: usable rows of both kinds.
         num_effective: as many rows of equal weight would say as much.
     """
@@ -78,16 +77,16 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     num_held = plan.num_rows // 10
     size = plan.num_rows - num_held
     train_rows, num_train = packed(there & ~held, size)
-    held_rows, count_held = packed(there & held, num_held)
-    packs = (train_rows, num_train), (held_rows, count_held)
+    others = packed(there & held, num_held)
+    packs = (train_rows, num_train), others
     placing = plan.method.placing_weights(plan, state, weights)
     frozen = _solve(plan, state, placing, packs)
     # All rows at once: the compiled program holds the features once.
-    rows = jnp.concatenate([train_rows, held_rows])
+    rows = jnp.concatenate([train_rows, others[0]])
     batch = Batch(
         plan.estimator.latent_of(frozen, state.z[rows]),
         plan.estimator.features(frozen, state.x[rows]),
-        jnp.ones(len(rows), bool),
+        jnp.concatenate([_in_turn(train_rows, num_train), _in_turn(*others)]),
         plan.method.from_prior(state)[rows],
         weights[rows],
     )
@@ -95,7 +94,7 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
         jax.tree.map(lambda leaf, part=part: leaf[part], batch)
         for part in (slice(size), slice(size, None))
     )
-    validation = as_block(validation, count_held)
+    validation = jax.tree.map(lambda leaf: leaf[None], validation)
     return Prepared(frozen, training, num_train, validation, use.sum(), effective)
 
 
@@ -111,9 +110,8 @@ def _solve(
     used = (weights > 0) & ~held_out(plan.num_rows)
     statistics = restandardise(old, state.x, used, scaling)
     numbers = [_newest(*pack) for pack in packs]
-    # Packed rows repeat in turn: each counts once.
     counts = [
-        jnp.where(jnp.arange(len(own)) < count, weights[own], 0.0)
+        jnp.where(_in_turn(own, count), weights[own], 0.0)
         for own, (_, count) in zip(numbers, packs, strict=True)
     ]
     rows = jnp.concatenate(numbers)
@@ -131,6 +129,11 @@ def _solve(
         ),
         plan.method.latent_box(state.region, state.index),
     )
+
+
+def _in_turn(rows: Array, count: Array) -> Array:
+    """True for the first turn of packed rows: each counts once."""
+    return jnp.arange(len(rows)) < count
 
 
 def _newest(rows: Array, count: Array) -> Array:
@@ -154,12 +157,7 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
     """
     estimator, config = plan.estimator, plan.method.train
     frozen = prepared.frozen
-    source = partial_source(
-        prepared.training,
-        prepared.num_train,
-        plan.method.batch_rows,
-        config.steps_per_epoch,
-    )
+    source = growing_source(plan.method.batch_rows, config.steps_per_epoch)
     loss = plan.method.loss(estimator.prior_of(frozen), state.index)
     form = form_of(jax.eval_shape(estimator.draw, state.key, frozen))
     # Every row is seen in every epoch, however many rounds there are.

@@ -1,24 +1,18 @@
 """Rows of a buffer that is filled round by round, as training data of a fixed size."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.losses.npe import Batch
 from flowinv.sequential.method import Plan, Proposal
 from flowinv.sequential.state import RoundsState
-from flowinv.training.source import Source
 from flowinv.types import EMPTY
 
 __all__ = [
     "append",
-    "as_block",
     "filled",
     "held_out",
     "packed",
-    "partial_source",
 ]
 
 # Every tenth row of each round is kept for validation.
@@ -73,35 +67,3 @@ def packed(mask: Array, size: int) -> tuple[Array, Array]:
     order = jnp.argsort(~mask, stable=True)
     count = mask.sum()
     return order[jnp.arange(size) % jnp.maximum(count, 1)], count
-
-
-def partial_source(rows: Batch, count: Array, batch_size: int, steps: int) -> Source:
-    """The first `count` rows in a new order every epoch; no row twice in a batch.
-
-    Args:
-        rows: packed rows.
-        count: rows that differ, traced; at least `batch_size`.
-        batch_size: rows per step.
-        steps: steps per epoch: several passes of few rows, a part of many.
-    """
-    size = rows.z.shape[0]
-
-    def epoch(data: Batch, key: Array) -> Array:
-        del data
-        draw = jax.random.uniform(key, (size,), jnp.float32)
-        return jnp.argsort(jnp.where(jnp.arange(size) < count, draw, jnp.inf))
-
-    def batch(data: Batch, order: Array, key: Array, position: Array) -> Batch:
-        del key
-        turn = position * batch_size + jnp.arange(batch_size)
-        index = order[turn % jnp.maximum(count, batch_size)]
-        return jax.tree.map(lambda leaf: leaf[index], data)
-
-    return Source(rows, epoch, batch, steps)
-
-
-def as_block(rows: Batch, count: Array) -> Any:
-    """Validation rows as one block, repeated rows marked as invalid."""
-    batch = jax.tree.map(lambda leaf: leaf[None], rows)
-    size = rows.z.shape[0]
-    return batch._replace(valid=(jnp.arange(size) < count)[None])

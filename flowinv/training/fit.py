@@ -9,39 +9,40 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, ShapeDtypeStruct
 
 from flowinv.checks import check_at_least, fail, one_key
-from flowinv.compiling import compiled, strong
-from flowinv.data.entrance import admit_dataset, admit_simulator, probe
+from flowinv.compiling import compiled
+from flowinv.data.entrance import (
+    admit_dataset,
+    admit_simulator,
+    probe,
+    rows_at_once,
+)
 from flowinv.data.simulate import simulate
 from flowinv.files import settled
 from flowinv.identity import identity
 from flowinv.losses.flow_matching import flow_matching_loss
-from flowinv.losses.npe import Batch, Loss, npe_loss
+from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
 from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.config import TrainConfig
-from flowinv.training.engine import Form, form_of, make_parts
-from flowinv.training.epoch import EpochParts, answer, make_chunk, make_stepper
 from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import Prepared, prepare
+from flowinv.training.programs import make_programs
 from flowinv.training.source import Source, fixed_source, fresh_source, growing_source
-from flowinv.training.state import Schedule, TrainState, init_state
-from flowinv.training.update import Choice
+from flowinv.training.state import Schedule, TrainState
 from flowinv.types import EMPTY, Dataset, Simulator
 
 __all__ = ["Fit", "Interrupted", "Progress", "train"]
 
 # Simulations that fresh mode solves on.
 _SOLVE = 20_000
-# Steps that a chunk of short epochs holds at least: hides the host's millisecond.
-_CHUNK_STEPS = 100
 
-# Streams of the caller's key.
-_SPLIT, _MEMBERS, _TRAIN, _FIRST_ROWS = range(4)
+# Streams of the caller's key; those of networks are in `programs`.
+_SPLIT, _FIRST_ROWS = 0, 3
 
 
 class Fit(NamedTuple):
@@ -108,21 +109,19 @@ def train(
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
     ready = prepare(estimator, rows, num_validation)
-    source, max_epochs, patience = _source(estimator, ready, data, config)
-    draw = jax.jit(lambda key: estimator.draw(key, ready.frozen))
-    # The jitted function's trace gives the shapes; `_initial` finds it in jit's cache.
-    form = form_of(jax.eval_shape(draw, jax.random.key(0)))
-    total = source.steps * max_epochs
-    schedule = Schedule(max_epochs, patience, form.wide, total)
-    parts, optimizer = make_parts(estimator, loss, config, source, form, schedule)
-    state = _initial(key, lambda own: form.ravel(draw(own)), optimizer, config)
+    source, schedule = _source(estimator, ready, data, config)
+    programs = make_programs(
+        estimator, loss, config, source, schedule, _shapes(ready.frozen)
+    )
+    state = programs.initial(key, ready.frozen)
     marks = functools.partial(_marks, key, estimator, loss, config, state, data)
     start = jax.tree.map(jnp.copy, state.params)  # the state's own are donated
     with _store(folder, marks) as store:
-        run = _driver(parts, config)
-        loop = Loop(run, source.data, ready.blocks, config, total, store)
+        feed = ready.training if isinstance(data, Dataset) else ready.frozen
+        total = schedule.rate_steps
+        loop = Loop(programs.run, feed, ready.blocks, config, total, store)
         state, history = loop(state, ready.frozen, progress, should_stop)
-    chosen = _chosen(parts, form, config)(start, state, ready.blocks)
+    chosen = programs.choose(start, state, ready.blocks)
     best = Variables(chosen.params, ready.frozen, config.num_members)
     message = _verdict(state, history, bool(chosen.is_start.all()))
     own = float(chosen.loss.mean())
@@ -198,55 +197,15 @@ def _rows(
 
 
 def _taken(data: Dataset, order: np.ndarray) -> Dataset:
-    take = compiled(
-        lambda data, order: jax.tree.map(lambda leaf: leaf[order], data), once=True
-    )
-    return take(data, order)
+    return compiled(_at, once=True)(data, order)
 
 
-def _initial(
-    key: Array,
-    draw: Callable[[Array], Any],
-    optimizer: Any,
-    config: TrainConfig,
-) -> TrainState:
-    """State of one network, or of an ensemble with a leading axis."""
-
-    def member(number: int) -> TrainState:
-        own = jax.random.fold_in(jax.random.fold_in(key, _MEMBERS), number)
-        rng = jax.random.fold_in(own, _TRAIN)
-        return strong(init_state(rng, draw(own), optimizer, config.ema_decay > 0))
-
-    one = compiled(member, once=True)
-    if config.num_members == 1:
-        return one(0)
-    states = [one(member) for member in range(config.num_members)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+def _at(data: Dataset, order: Array) -> Dataset:
+    return jax.tree.map(lambda leaf: leaf[order], data)
 
 
-def _driver(parts: EpochParts, config: TrainConfig) -> Any:
-    ensemble = config.num_members > 1
-    driver = config.driver
-    if driver == "auto":
-        on_cpu = jax.default_backend() == "cpu"
-        driver = "step" if on_cpu and parts.schedule.wide else "scan"
-    if driver == "step" and not ensemble:
-        return make_stepper(parts)
-    epochs = max(1, round(_CHUNK_STEPS / parts.source.steps))
-    return make_chunk(parts, min(epochs, parts.schedule.max_epochs), ensemble)
-
-
-def _chosen(
-    parts: EpochParts, form: Form, config: TrainConfig
-) -> Callable[[Any, TrainState, Batch], Choice]:
-    """Return `(start, state, blocks) -> Choice`, parameters as a tree."""
-
-    def one(start: Any, state: TrainState, blocks: Batch) -> Choice:
-        chosen = answer(parts, start, state, blocks)
-        return chosen._replace(params=form.unravel(chosen.params))
-
-    ensemble = config.num_members > 1
-    return compiled(jax.vmap(one, (0, 0, None)) if ensemble else one, once=True)
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
 def _source(
@@ -254,20 +213,24 @@ def _source(
     ready: Prepared,
     data: Dataset | Simulator,
     config: TrainConfig,
-) -> tuple[Source, int, int]:
-    """Where rows come from, epochs at most, and epochs of patience.
+) -> tuple[Source, Schedule]:
+    """Where rows come from, and for how long.
 
     Fresh rows come in epochs of equal length: no more steps than were asked for.
     """
     if isinstance(data, Dataset):
+        steps = len(ready.training.z) // config.rows()
         is_full = np.asarray(ready.training.valid).all()
         make_source = fixed_source if is_full else growing_source
-        source = make_source(ready.training, config.rows())
-        return source, config.epochs(source.steps), config.patience
-    max_epochs = -(-config.num_steps // config.steps_per_epoch)
-    steps = config.num_steps // max_epochs
-    rows = config.rows(fresh=True)
-    return fresh_source(estimator, ready.frozen, data, rows, steps), max_epochs, 0
+        epochs, patience = config.epochs(steps), config.patience
+        source = make_source(config.rows(), steps)
+    else:
+        epochs, patience = -(-config.num_steps // config.steps_per_epoch), 0
+        steps = config.num_steps // epochs
+        at_once = rows_at_once(data, estimator.prior)
+        rows = config.rows(fresh=True)
+        source = fresh_source(estimator, data, rows, steps, at_once)
+    return source, Schedule(epochs, patience, rate_steps=steps * epochs)
 
 
 def _marks(

@@ -9,9 +9,10 @@ from jax import Array
 
 from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.compiling import compiled
-from flowinv.data.standardise import fit_statistics
+from flowinv.data.standardise import Statistics, fit_statistics
 from flowinv.losses.npe import Batch
 from flowinv.models.estimator import MAX_SOLVE, Estimator, Frozen, Rows, Variables
+from flowinv.priors.latent import Prior
 from flowinv.types import Dataset
 
 __all__ = ["Prepared", "initial", "prepare"]
@@ -56,7 +57,9 @@ def prepare(estimator: Estimator, data: Dataset, num_validation: int) -> Prepare
     check_at_least("number of training simulations", count, 2)
     check_shape("theta", data.theta.shape[1:], (estimator.prior.dim,))
     once = len(data.theta) <= _FEW
-    z = compiled(estimator.prior.to_latent, once=once)(data.theta)
+    # Functions of this module, with what does not change as static: a program that was
+    # compiled for an equal estimator is found again.
+    z = compiled(_latent, once=once, static=(0,))(estimator.prior, data.theta)
     frozen = _solved(estimator, data, z, num_validation)
     split = compiled(_split, once=once, static=(0, 4))
     training, blocks = split(estimator, frozen, data, z, num_validation)
@@ -90,12 +93,20 @@ def _solved(
     some = slice(max(0, count - MAX_SOLVE), count + min(num_validation, MAX_SOLVE))
     train, held = (jnp.asarray(own[some]) for own in (used, valid & ~used))
     rows = Rows(data.theta[some], z[some], data.x[some], train, held)
-    frozen = compiled(estimator.solve, once=True)(statistics, rows)
+    frozen = compiled(_solve, once=True, static=(0,))(estimator, statistics, rows)
     if estimator.summary is not None:
         _check_summary(np.asarray(estimator.summary(data.x[:_LOOKED_AT])), data)
     if not np.isfinite(np.concatenate(frozen.summary)).all():
         fail("summaries of the training rows", "to be finite", "inf or NaN")
     return frozen
+
+
+def _latent(prior: Prior, theta: Array) -> Array:
+    return prior.to_latent(theta)
+
+
+def _solve(estimator: Estimator, statistics: Statistics, rows: Rows) -> Frozen:
+    return estimator.solve(statistics, rows)
 
 
 def _check_summary(found: np.ndarray, data: Dataset) -> None:

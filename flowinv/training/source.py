@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowinv.data.entrance import rows_at_once
 from flowinv.data.simulate import simulate_rows
 from flowinv.losses.npe import Batch
 from flowinv.models.estimator import Estimator, Frozen
@@ -24,25 +23,27 @@ __all__ = ["Source", "fixed_source", "fresh_rows", "fresh_source", "growing_sour
 class Source(NamedTuple):
     """Rows for training.
 
+    Both read `data`, a pytree on the device: an argument, no constant of a program.
+
     Attributes:
-        data: pytree on the device that `epoch` and `batch` read; passed as an
-            argument, so that it is no constant of the program.
         epoch: `(data, key) -> shared`.
         batch: `(data, shared, key, position) -> Batch`; position counts steps within
             the epoch.
         steps: steps per epoch.
     """
 
-    data: Any
     epoch: Callable[[Any, Array], Any]
     batch: Callable[[Any, Any, Array, Array], Batch]
     steps: int
 
 
-def fixed_source(rows: Batch, batch_size: int) -> Source:
-    """All rows once an epoch in a new order; an incomplete last batch is left out."""
-    count = rows.z.shape[0]
-    steps = count // batch_size
+def fixed_source(batch_size: int, steps: int) -> Source:
+    """All rows of a `Batch` once an epoch, in a new order.
+
+    Args:
+        batch_size: rows per step.
+        steps: steps per epoch; an incomplete last batch is left out.
+    """
 
     def epoch(data: Batch, key: Array) -> Array:
         return jax.random.permutation(key, data.z.shape[0])
@@ -52,29 +53,30 @@ def fixed_source(rows: Batch, batch_size: int) -> Source:
         index = jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
         return jax.tree.map(lambda leaf: leaf[index], data)
 
-    return Source(rows, epoch, batch, steps)
+    return Source(epoch, batch, steps)
 
 
-def growing_source(rows: Batch, batch_size: int) -> Source:
-    """Valid rows in a new order, again and again in the steps that all rows make.
+def growing_source(batch_size: int, steps: int) -> Source:
+    """Valid rows of a `Batch` in a new order every epoch; no row twice in a step.
 
     Args:
-        rows: of which at least `batch_size` are valid.
-        batch_size: rows per step, no row twice among them.
+        batch_size: rows per step; as many at least are valid.
+        steps: steps per epoch: several passes of few rows, a part of many.
     """
-    steps = rows.z.shape[0] // batch_size
 
-    def epoch(data: Batch, key: Array) -> Array:
+    def epoch(data: Batch, key: Array) -> tuple[Array, Array]:
         draw = jax.random.uniform(key, data.valid.shape, jnp.float32)
-        return jnp.argsort(jnp.where(data.valid, draw, jnp.inf))
+        order = jnp.argsort(jnp.where(data.valid, draw, jnp.inf))
+        return order, jnp.maximum(data.valid.sum(), batch_size)
 
-    def batch(data: Batch, order: Array, key: Array, position: Array) -> Batch:
+    def batch(data: Batch, shared: Any, key: Array, position: Array) -> Batch:
         del key
+        order, count = shared
         turn = position * batch_size + jnp.arange(batch_size)
-        index = order[turn % jnp.maximum(data.valid.sum(), batch_size)]
+        index = order[turn % count]
         return jax.tree.map(lambda leaf: leaf[index], data)
 
-    return Source(rows, epoch, batch, steps)
+    return Source(epoch, batch, steps)
 
 
 def fresh_rows(
@@ -97,13 +99,20 @@ def fresh_rows(
 
 def fresh_source(
     estimator: Estimator,
-    frozen: Frozen,
     simulator: Simulator,
     batch_size: int,
     steps: int,
+    at_once: int | None = None,
 ) -> Source:
-    """New simulations in every step: no row is ever seen twice."""
-    at_once = rows_at_once(simulator, estimator.prior)
+    """New simulations in every step, no row ever twice; `data` are frozen numbers.
+
+    Args:
+        estimator: gives the prior and features.
+        simulator: in JAX.
+        batch_size: rows per step.
+        steps: steps per epoch.
+        at_once: rows simulated side by side; None for all.
+    """
 
     def epoch(data: Frozen, key: Array) -> Array:
         del data, key
@@ -113,4 +122,4 @@ def fresh_source(
         del shared, position
         return fresh_rows(estimator, data, simulator, key, batch_size, at_once)
 
-    return Source(frozen, epoch, batch, steps)
+    return Source(epoch, batch, steps)

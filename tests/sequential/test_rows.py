@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowinv.losses.npe import Batch
 from flowinv.methods.truncated import Cut
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.sequential.boxes import box_at, with_box
@@ -19,7 +18,6 @@ from flowinv.sequential.rows import (
     filled,
     held_out,
     packed,
-    partial_source,
 )
 
 X_OBS = jnp.zeros(2)
@@ -30,24 +28,6 @@ def test_packed_rows_take_turns():
     rows, count = packed(mask, 7)
     assert int(count) == 3
     assert rows.tolist() == [1, 2, 4, 1, 2, 4, 1]
-
-
-@pytest.mark.parametrize("count", [8, 20, 50])
-def test_batches_hold_no_row_twice_and_all_rows_in_turn(count):
-    rows = Batch(jnp.arange(50.0)[:, None], None, jnp.ones(50, bool))
-    source = partial_source(rows, jnp.int32(count), 8, 5)
-    order = source.epoch(rows, jax.random.key(0))
-    seen = []
-    for position in range(5):
-        batch = source.batch(rows, order, jax.random.key(1), jnp.int32(position))
-        numbers = batch.z[:, 0].astype(int).tolist()
-        assert len(set(numbers)) == 8
-        assert max(numbers) < count
-        seen += numbers
-    often = np.bincount(seen, minlength=count)
-    assert often.max() - often.min() <= 1
-    other = source.epoch(rows, jax.random.key(5))
-    assert not np.array_equal(order[:count], other[:count])
 
 
 # Compiled once each: operation by operation they are hundreds of small programs.

@@ -131,7 +131,7 @@ def toy():
         loss = loss or quadratic
         optimizer = optax.adam(rate)
         parts = EpochParts(
-            fixed_source(batch(rows), 8),
+            fixed_source(8, len(rows) // 8),
             make_update(loss, optimizer, ema),
             make_validate(loss, lambda params, batch: jnp.zeros(len(batch.z))),
             make_choose(loss),
@@ -146,7 +146,7 @@ def toy():
             return state._replace(epoch=jnp.zeros((), jnp.int32))
 
         return SimpleNamespace(
-            parts=parts, data=parts.source.data, blocks=blocks, start=start, batch=batch
+            parts=parts, data=batch(rows), blocks=blocks, start=start, batch=batch
         )
 
     return make

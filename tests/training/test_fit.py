@@ -96,9 +96,9 @@ def test_one_trace_for_all_chunks_and_resume_is_bitwise(
         return len(asked) == 2
 
     chex.clear_trace_counter()
-    # jax traces the loss once for the step and once for validation in both runs, and
-    # once in each of the two that end, which compare with their start.
-    traced = chex.assert_max_traces(npe_loss, n=6)
+    # jax traces the loss once for the step, once for validation, and once where the
+    # run that ends compares with its start; both runs share their programs.
+    traced = chex.assert_max_traces(npe_loss, n=3)
     with pytest.raises(Interrupted):
         train(
             KEY,
@@ -352,6 +352,23 @@ def with_empty(data, count, size, number):
 
     theta, x = put(data.theta, 0.0), put(data.x, number)
     return Dataset(theta, x, there, jnp.where(there, 0, EMPTY))
+
+
+def test_trainings_of_one_kind_share_their_programs(estimator, data, settings):
+    """Another key, other rows and an equal estimator: nothing is traced again."""
+    # Once each for the step, for validation and for the comparison with the start.
+    traced = chex.assert_max_traces(npe_loss, n=3)
+    quick = dataclasses.replace(settings, max_epochs=2)
+    fits = []
+    for number in range(3):
+        rows = jax.tree.map(lambda leaf, n=number: leaf[n * 1_500 :][:1_500], data)
+        own = dataclasses.replace(estimator, flow=estimator.flow.clone())
+        fits.append(train(jax.random.key(number), own, rows, quick, loss=traced))
+    losses = {fit.validation_loss for fit in fits}
+    assert len(losses) == 3
+    # What is told apart is told apart: another number of steps is another program.
+    with pytest.raises(AssertionError, match="max"):
+        train(KEY, estimator, data, quick, loss=traced)
 
 
 def test_places_of_later_rounds_are_not_trained_on(estimator, data, settings):

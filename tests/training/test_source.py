@@ -17,7 +17,7 @@ def frozen(estimator, data):
 
 def test_no_row_comes_twice(estimator, frozen, linear):
     """60 steps of 32 rows under the keys that training derives: all 1,920 differ."""
-    source = fresh_source(estimator, frozen, linear, 32, 60)
+    source = fresh_source(estimator, linear, 32, 60)
     batch = jax.jit(lambda key: source.batch(frozen, jnp.zeros(()), key, 0))
     stream = jax.random.fold_in(jax.random.key(3), 1)
     seen = []
@@ -42,17 +42,36 @@ def test_failed_simulations_become_invalid_rows(estimator, frozen, failing):
 def test_rows_of_a_growing_set_are_seen_equally_often():
     valid = jnp.asarray([True, False, True, True, False, True, True, False])
     numbers = jnp.arange(8.0)[:, None]
-    source = growing_source(Batch(numbers, numbers, valid), 4)
+    rows, source = Batch(numbers, numbers, valid), growing_source(4, 2)
     counts = np.zeros(8, int)
     for epoch in range(20):
-        order = source.epoch(source.data, jax.random.key(epoch))
+        order = source.epoch(rows, jax.random.key(epoch))
         for position in range(source.steps):
-            batch = source.batch(source.data, order, jax.random.key(1), position)
+            batch = source.batch(rows, order, jax.random.key(1), position)
             own = np.asarray(batch.z[:, 0], int)
             assert batch.valid.all()
             assert len({*own}) == 4
             counts[own] += 1
-    assert source.steps == 2
     assert (counts[~np.asarray(valid)] == 0).all()
     # 160 places for 5 rows: each in four of five batches, 32 times +- 3.
     assert np.ptp(counts[np.asarray(valid)]) <= 12
+
+
+@pytest.mark.parametrize("count", [8, 20, 50])
+def test_few_rows_are_passed_several_times_and_many_in_part(count):
+    """Five steps of eight among `count` rows: none twice in a step, all in turn."""
+    numbers = jnp.arange(50.0)[:, None]
+    rows = Batch(numbers, None, jnp.arange(50) < count)
+    source = growing_source(8, 5)
+    order = source.epoch(rows, jax.random.key(0))
+    seen = []
+    for position in range(5):
+        batch = source.batch(rows, order, jax.random.key(1), jnp.int32(position))
+        own = batch.z[:, 0].astype(int).tolist()
+        assert len(set(own)) == 8
+        assert max(own) < count
+        seen += own
+    often = np.bincount(seen, minlength=count)
+    assert often.max() - often.min() <= 1
+    other, _ = source.epoch(rows, jax.random.key(5))
+    assert not np.array_equal(order[0][:count], other[:count])
