@@ -16,6 +16,8 @@ QUICK = ["--xla_backend_optimization_level=0"]
 if version("jax").startswith("0.10."):  # an unknown flag would end the process
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
     QUICK.append("--xla_llvm_disable_expensive_passes=true")
+    # Splitting a small program for threads costs more than the threads save.
+    QUICK.append("--xla_cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
 
 from flowinv import cli  # noqa: E402

@@ -2,6 +2,7 @@
 
 from flowinv.flows.autoregressive import AutoregressiveFlow
 from flowinv.flows.base import ConditionalFlow
+from flowinv.flows.candidates import Candidates
 from flowinv.flows.coupling import CouplingFlow
 from flowinv.flows.named import (
     CINN,
@@ -19,6 +20,7 @@ __all__ = [
     "Affine",
     "AffineAutoregressiveFlow",
     "AutoregressiveFlow",
+    "Candidates",
     "ConditionalFlow",
     "CouplingFlow",
     "Placed",

@@ -155,6 +155,8 @@ class Sequential(abc.ABC):
                     should_stop=should_stop,
                 )
                 posterior = trained.posterior
+                # Of several candidates the first round's is kept.
+                estimator = estimator.with_flow(trained.fit.estimator.flow)
                 losses.append(float(trained.fit.validation_loss))
                 if progress is not None:
                     progress(lane, index, losses[-1])

@@ -18,6 +18,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.data.standardise import Statistics, resolve_scaling, standardise
+from flowinv.flows.candidates import Candidates
 from flowinv.flows.density import Flow
 from flowinv.models.placing import (
     AnyPrior,
@@ -119,7 +120,7 @@ class Estimator:
 
     Attributes:
         prior: prior of theta.
-        flow: any flow of `flowinv.flows`.
+        flow: any flow of `flowinv.flows`, or `Candidates` for `flowinv.train`.
         embedding: linen module from standardised x to `[..., C]`; None takes the
             summaries alone, or the flattened x where there are none.
         summary: raw x to summaries `[..., S]`, such as `ProfileMoments()`; or None.
@@ -131,7 +132,7 @@ class Estimator:
     """
 
     prior: Prior
-    flow: Flow
+    flow: Flow | Candidates
     embedding: nn.Module | None = None
     summary: Callable[[Array], Array] | None = None
     input_scaling: str = "auto"

@@ -6,7 +6,7 @@ are built from it. There is no pickle and no code in a file.
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import flax.linen as nn
 from flowinv.checks import check_at_least, check_known, fail
 from flowinv.flows.autoregressive import AutoregressiveFlow
 from flowinv.flows.base import ConditionalFlow
+from flowinv.flows.candidates import Candidates
 from flowinv.flows.coupling import CouplingFlow
 from flowinv.flows.density import Flow
 from flowinv.flows.ratio import RatioNetwork
@@ -131,12 +132,15 @@ def _layered(
     )
 
 
-# A row each: name, and how a config builds it.
-FLOWS = {
+# A row each: name, and how a config builds it. With a plus: what held-out rows ask for.
+FLOWS: dict[str, Callable[[NetworkConfig], Flow | Candidates]] = {
     "spline": lambda own: _layered(CouplingFlow, Spline(own.num_bins), own),
     "cinn": lambda own: _layered(CouplingFlow, Affine(), own),
     "maf": lambda own: _layered(AutoregressiveFlow, Affine(), own),
     "spline-ar": lambda own: _layered(AutoregressiveFlow, Spline(own.num_bins), own),
+    "maf+spline-ar": lambda own: Candidates(
+        (FLOWS["maf"](own), FLOWS["spline-ar"](own))
+    ),
     "field": lambda own: VectorField(own.hidden, own.activation),
     "ratio": lambda own: RatioNetwork(own.hidden, own.activation),
 }
@@ -158,7 +162,7 @@ _CLASSES = {
 _LINEN = ("parent", "name")
 
 
-def build_flow(name: str, config: NetworkConfig) -> Flow:
+def build_flow(name: str, config: NetworkConfig) -> Flow | Candidates:
     """Return the flow called `name` with the fields of `config`.
 
     Raises:

@@ -21,6 +21,7 @@ from flowinv.data.entrance import (
 )
 from flowinv.data.simulate import simulate
 from flowinv.files import settled
+from flowinv.flows.candidates import Candidates
 from flowinv.identity import identity
 from flowinv.losses.flow_matching import flow_matching_loss
 from flowinv.losses.npe import Loss, npe_loss
@@ -34,6 +35,7 @@ from flowinv.training.prepare import Prepared, prepare
 from flowinv.training.programs import make_programs
 from flowinv.training.source import Source, fixed_source, fresh_source, growing_source
 from flowinv.training.state import Schedule, TrainState
+from flowinv.training.update import surely_better
 from flowinv.types import EMPTY, Dataset, Simulator
 
 __all__ = ["Fit", "Interrupted", "Progress", "train"]
@@ -56,6 +58,7 @@ class Fit(NamedTuple):
         state: the final `TrainState`.
         message: why training ended, one sentence.
         validation_loss: of `variables`, nats (mean over an ensemble).
+        validation_losses: of every validation row, `[N]`.
     """
 
     estimator: Estimator
@@ -64,6 +67,7 @@ class Fit(NamedTuple):
     state: TrainState
     message: str
     validation_loss: float
+    validation_losses: np.ndarray
 
     @property
     def posterior(self) -> Posterior:
@@ -86,7 +90,8 @@ def train(
 
     Args:
         key: typed key; all randomness is derived from it by folding in numbers.
-        estimator: what to train.
+        estimator: what to train; with `Candidates` for its flow, the first of them
+            unless another is surely better on the validation rows.
         data: a `Dataset` (fixed mode), or a jit-able simulator (fresh mode).
         config: how to train.
         loss: a method's loss; plain maximum likelihood by default.
@@ -105,6 +110,9 @@ def train(
     """
     key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
+    if isinstance(getattr(estimator, "flow", None), Candidates):
+        options = {"loss": loss, "should_stop": should_stop}
+        return _preferred(key, estimator, data, config, folder, progress, **options)
     data = _admitted(estimator, data, loss)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
@@ -124,8 +132,57 @@ def train(
     chosen = programs.choose(start, state, ready.blocks)
     best = Variables(chosen.params, ready.frozen, config.num_members)
     message = _verdict(state, history, bool(chosen.is_start.all()))
-    own = float(chosen.loss.mean())
-    return Fit(estimator, best, history, state, message, own)
+    own, counts = float(chosen.loss.mean()), np.asarray(ready.blocks.counts)
+    losses = np.asarray(chosen.losses).reshape(-1, *counts.shape).mean(0)[counts]
+    return Fit(estimator, best, history, state, message, own, losses)
+
+
+def _preferred(
+    key: Array,
+    estimator: Estimator,
+    data: Dataset | Simulator,
+    config: TrainConfig,
+    folder: str | Path | None,
+    progress: Callable[[Progress], None] | None,
+    **options: Any,
+) -> Fit:
+    """Train the estimator with every candidate for its flow, and keep one.
+
+    The first, unless another is surely better: what a few rows say by chance, of
+    densities that are not alike, is no reason.
+    """
+    fits: list[Fit] = []
+    flows = estimator.flow.flows
+
+    def tell(own: Progress) -> None:
+        """One bar for all of them."""
+        step, total = own.step + len(fits) * own.total_steps, len(flows)
+        progress(own._replace(step=step, total_steps=total * own.total_steps))
+
+    for number, flow in enumerate(flows):
+        own = {
+            "folder": None if folder is None else Path(folder) / f"candidate_{number}",
+            "progress": None if progress is None else tell,
+        }
+        one = estimator.with_flow(flow)
+        fits.append(train(key, one, data, config, **own, **options))
+    best = fits[0]
+    for fit in fits[1:]:
+        if surely_better(fit.validation_losses, best.validation_losses):
+            best = fit
+    losses = ", ".join(
+        f"{_kind(fit.estimator.flow)} {fit.validation_loss:.3f}" for fit in fits
+    )
+    kind = _kind(best.estimator.flow)
+    message = f"{best.message} Validation losses: {losses}; {kind} is kept."
+    return best._replace(message=message)
+
+
+def _kind(flow: Any) -> str:
+    """What tells candidates apart in a sentence."""
+    univariate = getattr(flow, "univariate", None)
+    own = "" if univariate is None else f"({type(univariate).__name__})"
+    return f"{type(flow).__name__}{own}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,14 @@ from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.compiling import compiled
 from flowinv.data.standardise import Statistics, fit_statistics
 from flowinv.losses.npe import Batch
-from flowinv.models.estimator import MAX_SOLVE, Estimator, Frozen, Rows, Variables
+from flowinv.models.estimator import (
+    MAX_SOLVE,
+    Estimator,
+    Frozen,
+    Params,
+    Rows,
+    Variables,
+)
 from flowinv.priors.latent import Prior
 from flowinv.types import Dataset
 
@@ -78,8 +85,8 @@ def initial(
         num_validation: see `prepare`.
     """
     frozen = prepare(estimator, data, num_validation).frozen
-    draw = compiled(lambda key: estimator.draw(key, frozen), once=True)
-    return Variables(draw(key), frozen)
+    draw = compiled(_draw, once=True, static=(0,))
+    return Variables(draw(estimator, key, frozen), frozen)
 
 
 def _solved(
@@ -107,6 +114,10 @@ def _latent(prior: Prior, theta: Array) -> Array:
 
 def _solve(estimator: Estimator, statistics: Statistics, rows: Rows) -> Frozen:
     return estimator.solve(statistics, rows)
+
+
+def _draw(estimator: Estimator, key: Array, frozen: Frozen) -> Params:
+    return estimator.draw(key, frozen)
 
 
 def _check_summary(found: np.ndarray, data: Dataset) -> None:

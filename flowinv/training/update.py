@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -25,6 +26,7 @@ __all__ = [
     "make_update",
     "make_validate",
     "masked_mean",
+    "surely_better",
 ]
 
 # Standard errors by which training must beat its start.
@@ -122,11 +124,14 @@ class Choice(NamedTuple):
         params: the trained parameters, or those that training began with.
         is_start: whether it is the latter.
         loss: validation loss of these, nats.
+        losses: of every validation row, 0 for those that do not count,
+            `[blocks, rows]`.
     """
 
     params: Any
     is_start: Array
     loss: Array
+    losses: Array
 
 
 def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
@@ -144,23 +149,38 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
         def picked(keeps: Array) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(keeps, a, b), start, best)
 
-        def one(block: Batch) -> tuple[Array, Array]:
+        def one(block: Batch) -> tuple[Array, Array, Array]:
             # One after the other: the compiled program holds the loss once.
             losses = jax.lax.map(lambda first: loss(picked(first), block, key), which)
             gain = jnp.clip(losses[0] - losses[1], -MOST_GAIN, MOST_GAIN)
-            gain, both = block.weigh(gain), jax.vmap(block.weigh)(losses).sum(-1)
-            sums = jnp.stack([gain.sum(), (gain**2).sum(), *both])
-            return sums, block.counts.sum()
+            gain, both = block.weigh(gain), jax.vmap(block.weigh)(losses)
+            sums = jnp.stack([gain.sum(), (gain**2).sum(), *both.sum(-1)])
+            return sums, block.counts.sum(), both
 
-        sums, counts = jax.lax.map(one, blocks)
+        sums, counts, losses = jax.lax.map(one, blocks)
         count = jnp.maximum(counts.sum(), 1)
         mean, square, first, trained = sums.sum(0) / count
         error = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
         # A start without a finite loss is no rival.
         keeps = jnp.isfinite(first) & (mean <= SURE * error)
-        return Choice(picked(keeps), keeps, jnp.where(keeps, first, trained))
+        own = jnp.where(keeps, first, trained)
+        rows = jnp.where(keeps, losses[:, 0], losses[:, 1])
+        return Choice(picked(keeps), keeps, own, rows)
 
     return choose
+
+
+def surely_better(losses: np.ndarray, others: np.ndarray) -> bool:
+    """Whether a network is better than another on the same validation rows.
+
+    By more than its gain's error times `SURE`, as in `make_choose`.
+
+    Args:
+        losses: of the one, nats, `[N]`.
+        others: of the other.
+    """
+    gain = np.clip(np.float64(others) - losses, -MOST_GAIN, MOST_GAIN)
+    return bool(gain.mean() > SURE * gain.std() / np.sqrt(len(gain)))
 
 
 class EpochEnd(NamedTuple):

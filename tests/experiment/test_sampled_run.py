@@ -33,7 +33,7 @@ def made(request, tmp_path_factory):
     with pytest.raises(SystemExit) as end:
         cli.main(["run", TASK, f"--method={method}", f"--out={folder}", *TINY, *flags])
     assert end.value.code == 0
-    return folder, {"nle": "spline-ar", "nre": "ratio", "fmpe": "field"}[method]
+    return folder, {"nle": "maf+spline-ar", "nre": "ratio", "fmpe": "field"}[method]
 
 
 def test_a_run_is_measured_and_says_so_on_its_page(made):
