@@ -108,7 +108,8 @@ def _checked(config: RunConfig, task: Task) -> tuple[Observation, ...]:
         got = "simulate_batch alone"
         fail("simulator", "with simulate(key, theta) for one network", got, remedy)
     for name in config.flow:
-        admit_estimator(build_estimator(task, name, config.network), shape)
+        for one in build_estimator(task, name, config.network).candidates():
+            admit_estimator(one, shape)
     if not config.method.amortised:
         config.method.check_prior(task.prior)
     problems.check_observations(task, config.evaluate)

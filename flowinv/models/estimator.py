@@ -147,6 +147,12 @@ class Estimator:
         """Return the estimator with another flow of the same numbers."""
         return dataclasses.replace(self, flow=flow)
 
+    def candidates(self) -> "tuple[Estimator, ...]":
+        """Return one estimator for each candidate for its flow; itself with one."""
+        if not isinstance(self.flow, Candidates):
+            return (self,)
+        return tuple(self.with_flow(flow) for flow in self.flow.flows)
+
     def prior_of(self, frozen: Frozen) -> AnyPrior:
         """Return the prior whose latent the flow lives in: cut where rounds cut it."""
         return self.prior if frozen.box is None else CutPrior(self.prior, frozen.box)

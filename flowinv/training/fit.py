@@ -152,19 +152,18 @@ def _preferred(
     densities that are not alike, is no reason.
     """
     fits: list[Fit] = []
-    flows = estimator.flow.flows
+    candidates = estimator.candidates()
 
     def tell(own: Progress) -> None:
         """One bar for all of them."""
-        step, total = own.step + len(fits) * own.total_steps, len(flows)
-        progress(own._replace(step=step, total_steps=total * own.total_steps))
+        step, total = own.step + len(fits) * own.total_steps, own.total_steps
+        progress(own._replace(step=step, total_steps=len(candidates) * total))
 
-    for number, flow in enumerate(flows):
+    for number, one in enumerate(candidates):
         own = {
             "folder": None if folder is None else Path(folder) / f"candidate_{number}",
             "progress": None if progress is None else tell,
         }
-        one = estimator.with_flow(flow)
         fits.append(train(key, one, data, config, **own, **options))
     best = fits[0]
     for fit in fits[1:]:
