@@ -1,5 +1,7 @@
 """From simulations to what a step reads: latents, solved numbers, features, blocks."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,7 @@ from jax import Array
 from flowinv.checks import check_at_least, check_shape, fail
 from flowinv.compiling import compiled
 from flowinv.data.standardise import Statistics, fit_statistics
+from flowinv.identity import by_content
 from flowinv.losses.npe import Batch
 from flowinv.models.estimator import (
     MAX_SOLVE,
@@ -19,7 +22,6 @@ from flowinv.models.estimator import (
     Rows,
     Variables,
 )
-from flowinv.priors.latent import Prior
 from flowinv.types import Dataset
 
 __all__ = ["Prepared", "initial", "prepare"]
@@ -64,12 +66,10 @@ def prepare(estimator: Estimator, data: Dataset, num_validation: int) -> Prepare
     check_at_least("number of training simulations", count, 2)
     check_shape("theta", data.theta.shape[1:], (estimator.prior.dim,))
     once = len(data.theta) <= _FEW
-    # Functions of this module, with what does not change as static: a program that was
-    # compiled for an equal estimator is found again.
-    z = compiled(_latent, once=once, static=(0,))(estimator.prior, data.theta)
-    frozen = _solved(estimator, data, z, num_validation)
-    split = compiled(_split, once=once, static=(0, 4))
-    training, blocks = split(estimator, frozen, data, z, num_validation)
+    programs = _programs(estimator, once)
+    z = programs.latent(data.theta)
+    frozen = _solved(estimator, programs, data, z, num_validation)
+    training, blocks = programs.split(frozen, data, z, num_validation)
     return Prepared(frozen, training, blocks)
 
 
@@ -85,12 +85,36 @@ def initial(
         num_validation: see `prepare`.
     """
     frozen = prepare(estimator, data, num_validation).frozen
-    draw = compiled(_draw, once=True, static=(0,))
-    return Variables(draw(estimator, key, frozen), frozen)
+    draw = _programs(estimator, len(data.theta) <= _FEW).draw
+    return Variables(draw(key, frozen), frozen)
+
+
+class _Programs(NamedTuple):
+    """Jitted parts of an estimator's preparation."""
+
+    latent: Callable[[Array], Array]
+    solve: Callable[[Statistics, Rows], Frozen]
+    split: Callable[[Frozen, Dataset, Array, int], tuple[Batch, Batch]]
+    draw: Callable[[Array, Frozen], Params]
+
+
+@by_content(maxsize=8)
+def _programs(estimator: Estimator, once: bool) -> _Programs:
+    """Programs of an estimator; `once` for few rows."""
+    return _Programs(
+        compiled(lambda theta: estimator.prior.to_latent(theta), once=once),
+        compiled(lambda *numbers: estimator.solve(*numbers), once=True),
+        compiled(functools.partial(_split, estimator), once=once, static=(3,)),
+        compiled(lambda *numbers: estimator.draw(*numbers), once=True),
+    )
 
 
 def _solved(
-    estimator: Estimator, data: Dataset, z: Array, num_validation: int
+    estimator: Estimator,
+    programs: _Programs,
+    data: Dataset,
+    z: Array,
+    num_validation: int,
 ) -> Frozen:
     """`Estimator.solve` on the last training rows and the first held-out ones."""
     count = len(data.theta) - num_validation
@@ -100,24 +124,12 @@ def _solved(
     some = slice(max(0, count - MAX_SOLVE), count + min(num_validation, MAX_SOLVE))
     train, held = (jnp.asarray(own[some]) for own in (used, valid & ~used))
     rows = Rows(data.theta[some], z[some], data.x[some], train, held)
-    frozen = compiled(_solve, once=True, static=(0,))(estimator, statistics, rows)
+    frozen = programs.solve(statistics, rows)
     if estimator.summary is not None:
         _check_summary(np.asarray(estimator.summary(data.x[:_LOOKED_AT])), data)
     if not np.isfinite(np.concatenate(frozen.summary)).all():
         fail("summaries of the training rows", "to be finite", "inf or NaN")
     return frozen
-
-
-def _latent(prior: Prior, theta: Array) -> Array:
-    return prior.to_latent(theta)
-
-
-def _solve(estimator: Estimator, statistics: Statistics, rows: Rows) -> Frozen:
-    return estimator.solve(statistics, rows)
-
-
-def _draw(estimator: Estimator, key: Array, frozen: Frozen) -> Params:
-    return estimator.draw(key, frozen)
 
 
 def _check_summary(found: np.ndarray, data: Dataset) -> None:

@@ -371,6 +371,24 @@ def test_trainings_of_one_kind_share_their_programs(estimator, data, settings):
         train(KEY, estimator, data, quick, loss=traced)
 
 
+def test_programs_of_a_summary_that_has_changed_are_not_found_again(
+    estimator, data, settings
+):
+    """An array that a summary reads, changed in place: its numbers are the new ones."""
+    factor = np.ones(3, np.float32)
+
+    def scaled(x):
+        return x * factor
+
+    quick = dataclasses.replace(settings, max_epochs=1)
+    own = dataclasses.replace(estimator, summary=scaled)
+    sds = []
+    for value in (1.0, 3.0):
+        factor[:] = value
+        sds.append(train(KEY, own, data, quick).variables.frozen.summary[1])
+    np.testing.assert_allclose(sds[1], 3.0 * sds[0], rtol=1e-5)
+
+
 def test_places_of_later_rounds_are_not_trained_on(estimator, data, settings):
     """What they hold changes nothing, and programs are those of full rows."""
     quick = dataclasses.replace(settings, max_epochs=2, batch_size=64)
