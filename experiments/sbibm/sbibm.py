@@ -8,8 +8,8 @@ device   CPU, GPU or TPU, unchanged
 time     2 cores, other work beside: NPE with 1,000 simulations trains in 4 to 26 s, by
          task, with 10,000 in 50 to 81 s; rounds and sbibm's own network were not timed
 score    experiments/sbibm/results.csv holds the rows that were filled so far; goes on
-         where FOLDER was left. With 10,000 simulations sir, lotka_volterra, two_moons
-         and bernoulli_glm were trained as now, the other six with 20 passes (61 now)
+         where FOLDER was left. NPE of slcp_distractors with 10,000 simulations was
+         trained with 20 passes (61 now), all other rows as now
 """
 
 import argparse
