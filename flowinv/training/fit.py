@@ -148,8 +148,7 @@ def _preferred(
 ) -> Fit:
     """Train the estimator with every candidate for its flow, and keep one.
 
-    The first, unless another is surely better: what a few rows say by chance, of
-    densities that are not alike, is no reason.
+    The first, unless another is surely better on the validation rows.
     """
     fits: list[Fit] = []
     candidates = estimator.candidates()
@@ -165,15 +164,14 @@ def _preferred(
             "progress": None if progress is None else tell,
         }
         fits.append(train(key, one, data, config, **own, **options))
-    best = fits[0]
-    for fit in fits[1:]:
+    kept, best = 1, fits[0]
+    for number, fit in enumerate(fits[1:], 2):
         if surely_better(fit.validation_losses, best.validation_losses):
-            best = fit
+            kept, best = number, fit
     losses = ", ".join(
         f"{_kind(fit.estimator.flow)} {fit.validation_loss:.3f}" for fit in fits
     )
-    kind = _kind(best.estimator.flow)
-    message = f"{best.message} Validation losses: {losses}; {kind} is kept."
+    message = f"{best.message} Candidate {kept} is kept; validation losses: {losses}."
     return best._replace(message=message)
 
 

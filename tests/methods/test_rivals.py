@@ -115,8 +115,11 @@ def test_rounds_of_few_rows_take_smaller_batches():
 
 
 def test_rounds_learn_from_all_rows_and_stop(monkeypatch):
-    """All rows reach the fit, as of no proposal, and places of later ones."""
-    seen = []
+    """All rows reach the fit, as of no proposal, and places of later ones.
+
+    The first round chooses among the flows, and later ones go on with that.
+    """
+    seen, flows = [], []
 
     class Answer:
         def sample(self, key, x, count):
@@ -124,7 +127,9 @@ def test_rounds_learn_from_all_rows_and_stop(monkeypatch):
 
     def fit(self, key, estimator, data, **options):
         seen.append(data)
-        fit = types.SimpleNamespace(validation_loss=-len(seen))
+        flows.append(estimator.flow)
+        one = estimator.candidates()[-1]
+        fit = types.SimpleNamespace(validation_loss=-len(seen), estimator=one)
         return types.SimpleNamespace(posterior=Answer(), fit=fit)
 
     monkeypatch.setattr(NLE, "fit", fit)
@@ -140,6 +145,7 @@ def test_rounds_learn_from_all_rows_and_stop(monkeypatch):
     )
     assert told == [(0, 0, -1.0), (0, 1, -2.0), (0, 2, -3.0)]
     assert done.validation_loss == [[-1.0, -2.0, -3.0]]
+    assert flows == [estimator_of(method).flow, *2 * [flows[0].flows[-1]]]
     for count, own in zip((100, 200, 300), seen, strict=True):
         # One is left over: the last round is no other program.
         assert own.theta.shape == (301, 2)
