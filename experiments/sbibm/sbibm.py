@@ -6,10 +6,11 @@ command  python experiments/sbibm/sbibm.py [STEP ...] [--references DIR] [--out 
          (draws the forest's C2ST of results.csv, published curves behind)
 device   CPU, GPU or TPU, unchanged
 time     2 cores, other work beside: NPE with 1,000 simulations trains in 4 to 26 s, by
-         task, with 10,000 in 50 to 81 s; rounds and sbibm's own network were not timed
+         task, with 10,000 in 37 to 81 s; rounds and sbibm's own network were not timed
 score    experiments/sbibm/results.csv holds the rows that were filled so far; goes on
          where FOLDER was left. NPE of slcp_distractors with 10,000 simulations was
-         trained with 20 passes (61 now), all other rows as now
+         trained with 20 passes (61 now, as the other nine tasks); rows of snle are from
+         before the present sampler and choice of flow
 """
 
 import argparse
