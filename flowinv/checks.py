@@ -30,7 +30,13 @@ class InputError(ValueError):
     """Bad input, said in one line: what was expected, what came, what to do."""
 
 
-def fail(what: str, expected: object, got: object, remedy: str = "") -> NoReturn:
+def fail(
+    what: str,
+    expected: object,
+    got: object,
+    remedy: str = "",
+    kind: type[InputError] = InputError,
+) -> NoReturn:
     """Raise the one-line error that every check of flowinv ends in.
 
     Args:
@@ -38,12 +44,13 @@ def fail(what: str, expected: object, got: object, remedy: str = "") -> NoReturn
         expected: what it should have been.
         got: what it was.
         remedy: what to do, one short sentence; empty when the expectation says it.
+        kind: which error, for callers that tell some apart.
 
     Raises:
         InputError: always.
     """
     tail = f" {remedy}" if remedy else ""
-    raise InputError(f"Expected {what} {expected}; got {got}.{tail}")
+    raise kind(f"Expected {what} {expected}; got {got}.{tail}")
 
 
 def check_positive(what: str, value: float) -> None:

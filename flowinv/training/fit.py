@@ -28,6 +28,7 @@ from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
+from flowinv.training.candidates import NeverFinite, Tell, preferred
 from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.config import TrainConfig
 from flowinv.training.loop import Interrupted, Loop, Progress
@@ -35,7 +36,6 @@ from flowinv.training.prepare import Prepared, prepare
 from flowinv.training.programs import make_programs
 from flowinv.training.source import Source, fixed_source, fresh_source, growing_source
 from flowinv.training.state import Schedule, TrainState
-from flowinv.training.update import surely_better
 from flowinv.types import EMPTY, Dataset, Simulator
 
 __all__ = ["Fit", "Interrupted", "Progress", "train"]
@@ -111,8 +111,13 @@ def train(
     key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
     if isinstance(getattr(estimator, "flow", None), Candidates):
-        options = {"loss": loss, "should_stop": should_stop}
-        return _preferred(key, estimator, data, config, folder, progress, **options)
+        options: dict[str, Any] = {"loss": loss, "should_stop": should_stop}
+
+        def one(own: Estimator, place: Path | None, tell: Tell | None) -> Fit:
+            options.update(folder=place, progress=tell)
+            return train(key, own, data, config, **options)
+
+        return preferred(one, estimator.candidates(), folder, progress)
     data = _admitted(estimator, data, loss)
     rows, num_validation = _rows(key, estimator, data, config)
     estimator = estimator.resolve(rows)
@@ -135,51 +140,6 @@ def train(
     own, counts = float(chosen.loss.mean()), np.asarray(ready.blocks.counts)
     losses = np.asarray(chosen.losses).reshape(-1, *counts.shape).mean(0)[counts]
     return Fit(estimator, best, history, state, message, own, losses)
-
-
-def _preferred(
-    key: Array,
-    estimator: Estimator,
-    data: Dataset | Simulator,
-    config: TrainConfig,
-    folder: str | Path | None,
-    progress: Callable[[Progress], None] | None,
-    **options: Any,
-) -> Fit:
-    """Train the estimator with every candidate for its flow, and keep one.
-
-    The first, unless another is surely better on the validation rows.
-    """
-    fits: list[Fit] = []
-    candidates = estimator.candidates()
-
-    def tell(own: Progress) -> None:
-        """One bar for all of them."""
-        step, total = own.step + len(fits) * own.total_steps, own.total_steps
-        progress(own._replace(step=step, total_steps=len(candidates) * total))
-
-    for number, one in enumerate(candidates):
-        own = {
-            "folder": None if folder is None else Path(folder) / f"candidate_{number}",
-            "progress": None if progress is None else tell,
-        }
-        fits.append(train(key, one, data, config, **own, **options))
-    kept, best = 1, fits[0]
-    for number, fit in enumerate(fits[1:], 2):
-        if surely_better(fit.validation_losses, best.validation_losses):
-            kept, best = number, fit
-    losses = ", ".join(
-        f"{_kind(fit.estimator.flow)} {fit.validation_loss:.3f}" for fit in fits
-    )
-    message = f"{best.message} Candidate {kept} is kept; validation losses: {losses}."
-    return best._replace(message=message)
-
-
-def _kind(flow: Any) -> str:
-    """What tells candidates apart in a sentence."""
-    univariate = getattr(flow, "univariate", None)
-    own = "" if univariate is None else f"({type(univariate).__name__})"
-    return f"{type(flow).__name__}{own}"
 
 
 @contextlib.contextmanager
@@ -325,6 +285,7 @@ def _verdict(state: TrainState, history: dict[str, np.ndarray], is_start: bool) 
             "in the first epoch",
             f"a non-finite one at step {step}" if step >= 0 else "none in validation",
             "Lower the learning rate or check the simulations.",
+            NeverFinite,
         )
     epochs = len(history["step"])
     if (failed >= 0).any():

@@ -1,6 +1,7 @@
 """Several flows to choose from: the one that held-out rows ask for, and only that."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import flowinv as fi
 from flowinv.flows import CINN, Candidates, SplineCouplingFlow
 from flowinv.models.sampled import SamplerConfig
-from flowinv.training.fit import Interrupted, train
+from flowinv.training.candidates import NeverFinite, preferred
+from flowinv.training.config import TrainConfig
+from flowinv.training.fit import Fit, Interrupted, train
 from flowinv.training.update import surely_better
 
 KEY = jax.random.key(1)
@@ -131,3 +134,62 @@ def test_rounds_of_one_network_take_one_flow(chosen_from, linear):
     """Truncated and atomic rounds have no held-out rows of one kind to choose by."""
     with pytest.raises(ValueError, match="flow to be a flow of flowinv"):
         fi.run_rounds(KEY, chosen_from, linear, np.ones(3), fi.Truncated())
+
+
+@pytest.mark.parametrize("mode", ["fresh", "ensemble"])
+def test_fresh_rows_and_ensembles_choose_too(
+    chosen_from, estimator, linear, data, quick, mode
+):
+    """Each candidate is what it is alone, and the choice is the rule's."""
+    if mode == "fresh":
+        rows = linear
+        own = TrainConfig(
+            batch_size=32, num_steps=60, steps_per_epoch=20, num_validation=300
+        )
+    else:
+        rows, own = data, dataclasses.replace(quick, max_epochs=2, num_members=2)
+    alone = [train(KEY, estimator.with_flow(flow), rows, own) for flow in FLOWS]
+    other_is_better = surely_better(*(fit.validation_losses for fit in alone[::-1]))
+    expected = alone[int(other_is_better)]
+    fit = train(KEY, chosen_from, rows, own)
+    assert fit.variables.num_members == own.num_members
+    assert fit.estimator == expected.estimator
+    same(fit, expected)
+
+
+def test_a_candidate_that_is_never_finite_is_none():
+    """It is said, the others decide, and where all are so the first's error is it."""
+
+    def told(*losses):
+        """`preferred` on candidates of these losses; None is never finite."""
+
+        def train(one, folder, progress):
+            del folder, progress
+            if losses[one.number] is None:
+                raise NeverFinite(f"none in {one.number}")
+            rows = losses[one.number] + np.linspace(-1e-3, 1e-3, 50)
+            return Fit(one, None, {}, None, "Ended.", losses[one.number], rows)
+
+        ones = [
+            SimpleNamespace(number=number, flow=FLOWS[number % 2])
+            for number in range(len(losses))
+        ]
+        fit = preferred(train, ones, None, None)
+        return fit.estimator.number, fit.message
+
+    kept, said = told(None, 2.0, 1.0)
+    assert kept == 2
+    assert "Candidate 3 is kept" in said
+    assert "(Affine) never finite, " in said
+    assert told(1.0, None)[0] == 0
+    with pytest.raises(ValueError, match="none in 0"):
+        told(None, None)
+
+
+def test_every_candidates_loss_is_told_apart_from_bad_input(chosen_from, data, quick):
+    """What no candidate can train on is refused at once, in one line."""
+    with pytest.raises(NeverFinite, match="a finite loss in the first epoch"):
+        train(KEY, chosen_from, data, dataclasses.replace(quick, learning_rate=1e30))
+    with pytest.raises(ValueError, match="batch_size") as refused:
+        train(KEY, chosen_from, data, dataclasses.replace(quick, batch_size=10**6))
+    assert not isinstance(refused.value, NeverFinite)
