@@ -63,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no accelerator on this machine"))
 
 
+# Tracing makes objects by the million and hardly a cycle of them: collections as often
+# as Python makes them take a twelfth of a test's time.
+gc.set_threshold(100_000, 20, 100)
+
+
 # A compiled program holds memory and memory maps, of which Linux allows a process
 # 65,530: two thousand tests in two processes would crash in the compiler, and hold
 # 6 GiB. They are forgotten when they are many; the cache on disk has most of them.

@@ -285,7 +285,9 @@ def test_infer_reads_many_scans_and_named_models(flowinv, finished, tmp_path):
     assert "fit" not in one[1]  # a bare model knows no classical fit
 
 
-def test_verdicts_are_printed_and_strict_exits_with_3(flowinv, finished, monkeypatch):
+def test_verdicts_are_printed_and_strict_exits_with_3(
+    flowinv, finished, monkeypatch, pageless
+):
     from flowinv.experiment import run as module
 
     real, again = module.run, ["run", f"--out={finished}", "--resume", "--quiet"]

@@ -178,7 +178,10 @@ MISTAKES = {
         "x_obs with NaN": lambda: rounds(x_obs=(1.0, np.nan)),
         "keys of other lanes": lambda: rounds(key=jax.random.split(KEY, 3)),
         "a float for a count": lambda: rounds(method=fi.APT(num_rounds=2.5)),
-        "a simulator that always fails": lambda: rounds(simulator=Failing()),
+        "a simulator that always fails": lambda: rounds(
+            simulator=Failing(),
+            method=fi.Truncated(num_rounds=1, num_simulations=300, region="box"),
+        ),
     },
     "Task(prior, simulator)": {
         "edges as prior": lambda: fi.Task(([-1], [1]), Sim()),

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -62,13 +61,13 @@ def quantity_ranks(key: Array, true: ArrayLike, drawn: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: shapes that do not fit, or NaN.
     """
-    true, drawn = jnp.asarray(true), jnp.asarray(drawn)
+    true, drawn = np.asarray(true), np.asarray(drawn)
     check_shape("drawn", drawn.shape[:1], true.shape)
-    if drawn.ndim != 2 or bool(jnp.isnan(true).any() | jnp.isnan(drawn).any()):
+    if drawn.ndim != 2 or (np.isnan(true).any() or np.isnan(drawn).any()):
         fail("quantity", "as numbers (S,) and (S, n)", f"{drawn.shape}, or NaN")
     below = (drawn < true[:, None]).sum(1)
     equal = (drawn == true[:, None]).sum(1)
-    return np.asarray(below + jax.random.randint(key, true.shape, 0, equal + 1))
+    return below + np.asarray(jax.random.randint(key, true.shape, 0, equal + 1))
 
 
 def region_coverage(

@@ -186,8 +186,8 @@ def facts_of(
 def _ended(history: RoundInfo, state: RoundsState) -> measure.Ended:
     """What the last round says of itself, and simulations of it."""
     figures = (float(getattr(history, name)[-1]) for name in LastRound._fields)
-    rows = (state.round == state.index - 1) & state.valid
-    rows = np.flatnonzero(np.asarray(rows))[:MOST_ROWS]
+    number, valid = np.asarray(state.round), np.asarray(state.valid)
+    rows = np.flatnonzero((number == int(state.index) - 1) & valid)[:MOST_ROWS]
     return measure.Ended(LastRound(*figures), np.asarray(state.x)[rows])
 
 

@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 from flowinv.checks import check_at_least, fail
 from flowinv.data.entrance import host_rows, is_host
 from flowinv.identity import by_content
+from flowinv.methods.amortised import refuse_failures
 from flowinv.methods.nle import NLE
 from flowinv.methods.nre import NRE
 from flowinv.models.estimator import Estimator
@@ -147,6 +148,9 @@ class Sequential(abc.ABC):
                     propose = _around(posterior, x)
                 theta = propose(jax.random.fold_in(own, PROPOSE), self.num_simulations)
                 parts.append(_simulated(own, simulator, theta, index))
+                # Those of the prior are no draws of an answer.
+                if index or self.num_rounds == 1:
+                    refuse_failures(parts[-1])
                 every = Dataset(*(jnp.concatenate(c) for c in zip(*parts, strict=True)))
                 trained = self.fitting.fit(
                     jax.random.fold_in(own, FIT),
@@ -228,16 +232,19 @@ def _simulated(key: Array, simulator: Any, theta: Array, index: int) -> Dataset:
 def _to_be_filled(rows: Dataset, total: int) -> Dataset:
     """Rows of any proposal, none to be corrected for, and empty places up to `total`.
 
-    In those is the first row again: numbers that all scalings can take. One is left in
-    the last round too, which would be another program without any.
+    Failed rows are empty places too. In those is the first valid row again: numbers
+    that all scalings can take. One is left in the last round too, which would be
+    another program without any.
     """
-    number = np.arange(total)
-    is_there = number < len(rows.theta)
-    order = jnp.asarray(np.where(is_there, number, 0))
-    own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[order], rows)
-    there = jnp.asarray(is_there)
-    rounds = jnp.where(there, 0, EMPTY).astype(jnp.int32)
-    return own._replace(valid=own.valid & there, round=rounds)
+    is_there = np.zeros(total, bool)
+    is_there[: len(rows.theta)] = rows.valid
+    if not is_there.any():
+        remedy = "The simulator gives NaN or infinity everywhere: mend it."
+        fail("simulations of the first round", "to succeed", "none of all", remedy)
+    order = np.where(is_there, np.arange(total), is_there.argmax())
+    own = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[order]), rows)
+    rounds = np.where(is_there, 0, EMPTY).astype(np.int32)
+    return own._replace(valid=jnp.asarray(is_there), round=jnp.asarray(rounds))
 
 
 @by_content(maxsize=8)

@@ -76,8 +76,12 @@ class Variables:
 
     def member(self, index: int) -> "Variables":
         """Numbers of one network of an ensemble."""
-        own = jax.tree.map(lambda leaf: leaf[index], self.params)
-        return Variables(own, self.frozen)
+        return Variables(_of_member(self.params, index), self.frozen)
+
+
+@jax.jit
+def _of_member(params: Params, index: Array) -> Params:
+    return jax.tree.map(lambda leaf: leaf[index], params)
 
 
 class Rows(NamedTuple):

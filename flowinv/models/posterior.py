@@ -124,7 +124,7 @@ class Posterior:
         chunk = whole("chunk", chunk)
         run, sizes = _density(self.estimator), _sizes(self.estimator, rows.shape[1])
         parts = [
-            run(self.variables, jnp.asarray(t), jnp.asarray(x))[:count]
+            _first(run(self.variables, jnp.asarray(t), jnp.asarray(x)), count)
             for t, x, count in _padded((rows, flat), chunk, sizes, rows.shape[1])
         ]
         return jnp.concatenate(parts).reshape(*batch, *inner)
@@ -144,7 +144,7 @@ class Posterior:
         flat, batch = self._flat(x)
         run, sizes = _context(self.estimator), _sizes(self.estimator, "context")
         parts = [
-            run(self.variables, jnp.asarray(x))[:count]
+            _first(run(self.variables, jnp.asarray(x)), count)
             for x, count in _padded((flat,), _chunk_of(1), sizes, 1)
         ]
         found = jnp.concatenate(parts)
@@ -225,7 +225,7 @@ class Posterior:
     ) -> Array:
         rows = np.arange(len(flat), dtype=np.int32)
         parts = [
-            run(self.variables, key, r, x)[:count]
+            _first(run(self.variables, key, r, x), count)
             for r, x, count in _padded((rows, flat), chunk, *programs)
         ]
         drawn = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
@@ -240,6 +240,16 @@ class Posterior:
             remedy = "Subtract no background from counts."
             fail("x", "of at least 0, as counts are", f"{least:g}", remedy)
         return flat, batch
+
+
+def _first(rows: Array, count: int) -> Array:
+    return rows if len(rows) == count else rows[:count]
+
+
+@jax.jit
+def _at(array: Array, index: Array) -> Array:
+    # One program: indexed outside of it, a device's array takes five.
+    return array[index]
 
 
 def _chunk_of(num_samples: int) -> int:
@@ -301,7 +311,8 @@ def _padded(arrays: tuple[Any, ...], chunk: int, sizes: set[int], draws: int) ->
         count = min(size, left)
         index = np.minimum(start + np.arange(size), total - 1)
         taken = (
-            array if len(array) == size == total else array[index] for array in arrays
+            array if len(array) == size == total else _at(array, index)
+            for array in arrays
         )
         yield (*taken, count)
         start += count

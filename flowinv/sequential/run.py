@@ -376,9 +376,11 @@ def _lane_keys(key: Array, num_lanes: int) -> Array:
 def _resolved(estimator: Estimator, simulator: Any) -> Estimator:
     """The estimator with `auto` scaling replaced by what prior rows ask for.
 
-    The same rows whatever the lanes: a lane alone is scaled as among others.
+    The same rows whatever the lanes: a lane alone is scaled as among others. A
+    simulator whose probe fails is asked for them too, before anything is compiled.
     """
-    if estimator.input_scaling != "auto":
+    works = is_host(simulator) or np.isfinite(probe(simulator, estimator.prior)).any()
+    if works and estimator.input_scaling != "auto":
         return estimator
     key = jax.random.key(0)
     theta = estimator.prior.sample(key, 200)
@@ -396,5 +398,5 @@ def _resolved(estimator: Estimator, simulator: Any) -> Estimator:
     if not valid.any():
         remedy = "The simulator gives NaN or infinity everywhere: mend it."
         fail("simulations of the prior", "to succeed", "none of 200", remedy)
-    scaling = resolve_scaling(x, valid)
+    scaling = resolve_scaling(x, valid, estimator.input_scaling)
     return dataclasses.replace(estimator, input_scaling=scaling)

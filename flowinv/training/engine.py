@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
@@ -50,9 +49,15 @@ def form_of(shapes: Any) -> Form:
     """Return the trained form of a parameter tree, given as shapes and dtypes."""
     if sum(leaf.size for leaf in jax.tree.leaves(shapes)) > WIDE:
         return Form(lambda tree: tree, lambda tree: tree, True)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    _, unravel = ravel_pytree(zeros)
-    return Form(lambda tree: ravel_pytree(tree)[0], unravel, False)
+    ways = []
+
+    def ravel(tree: Any) -> Array:
+        flat, back = ravel_pytree(tree)
+        ways.append(back)
+        return flat
+
+    jax.eval_shape(ravel, shapes)  # nothing is computed
+    return Form(lambda tree: ravel_pytree(tree)[0], ways[0], False)
 
 
 def make_parts(

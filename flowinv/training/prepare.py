@@ -70,6 +70,9 @@ def prepare(estimator: Estimator, data: Dataset, num_validation: int) -> Prepare
     z = programs.latent(data.theta)
     frozen = _solved(estimator, programs, data, z, num_validation)
     training, blocks = programs.split(frozen, data, z, num_validation)
+    if estimator.summary is not None:
+        known = np.asarray(training.features.known[:_LOOKED_AT])
+        _check_summary(known[:, : frozen.summary[0].shape[-1]], data)
     return Prepared(frozen, training, blocks)
 
 
@@ -125,16 +128,14 @@ def _solved(
     train, held = (jnp.asarray(own[some]) for own in (used, valid & ~used))
     rows = Rows(data.theta[some], z[some], data.x[some], train, held)
     frozen = programs.solve(statistics, rows)
-    if estimator.summary is not None:
-        _check_summary(np.asarray(estimator.summary(data.x[:_LOOKED_AT])), data)
     if not np.isfinite(np.concatenate(frozen.summary)).all():
         fail("summaries of the training rows", "to be finite", "inf or NaN")
     return frozen
 
 
 def _check_summary(found: np.ndarray, data: Dataset) -> None:
-    """Raise for summaries that are the same whatever x is."""
-    varies = np.asarray(data.x[:_LOOKED_AT]).std(0).max() > 0
+    """Raise for summaries of the first rows that are the same whatever x is."""
+    varies = np.asarray(data.x[: len(found)]).std(0).max() > 0
     if varies and not (np.ptp(found, axis=0) > 0).any():
         remedy = "Such a summary throws x away: take another, or none."
         fail("summaries", "to vary with x", "the same for every row", remedy)

@@ -65,7 +65,9 @@ def quick(monkeypatch):
     monkeypatch.setattr(Training, "settings", settings)
 
 
-@pytest.mark.parametrize("method", ["npe", "tsnpe"])
+@pytest.mark.parametrize(
+    "method", ["npe", pytest.param("tsnpe", marks=pytest.mark.slow)]
+)
 def test_a_method_runs_as_sbibms_do(method):
     """The solved start alone knows x: a mean within a tenth, an sd within a third."""
     task = StandIn()

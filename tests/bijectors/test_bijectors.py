@@ -159,7 +159,9 @@ CASES = {
 }
 # Case by case: its programs are compiled once for all tests.
 TABLE = pytest.mark.parametrize("name", CASES, scope="module")
-DIMS = pytest.mark.parametrize("dim", [1, 2, 5], scope="module")
+DIMS = pytest.mark.parametrize(
+    "dim", [1, pytest.param(2, marks=pytest.mark.slow), 5], scope="module"
+)
 
 
 @functools.lru_cache

@@ -30,6 +30,7 @@ def test_units_do_not_matter(classifier):
     assert 0.4 < plain.score < 0.6
 
 
+@pytest.mark.slow
 def test_narrow_posterior_is_told_apart():
     """Accuracy of 1,000 against 1,000: sd 0.010 under the null, so 0.55 is 5 sd."""
     rng = np.random.default_rng(0)

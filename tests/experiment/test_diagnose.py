@@ -155,6 +155,7 @@ def test_another_task_is_refused(made, flowinv, refused):
     refused(flowinv("diagnose", made, "--num-simulations", 9), "of at least 100")
 
 
+@pytest.mark.slow
 def test_a_model_of_rounds_is_asked_about_its_own_scan(tmp_path, flowinv):
     folder = tmp_path / "run"
     code, *_ = flowinv(

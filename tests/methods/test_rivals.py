@@ -19,6 +19,7 @@ from flowinv.data.simulate import simulate
 from flowinv.diagnostics.c2st import c2st
 from flowinv.experiment.build import build_estimator
 from flowinv.methods import NLE, NRE, SNLE, SNRE
+from flowinv.models.sampled import SamplerConfig
 from flowinv.priors.latent import normal
 from flowinv.tasks.registry import task as get_task
 from flowinv.training.config import TrainConfig
@@ -89,17 +90,74 @@ class Failing:
         return jnp.where(theta[0] > 0.3, jnp.nan, x)
 
 
-@pytest.mark.parametrize("method", [NLE(), NRE(), SNLE()])
+BRIEF = TrainConfig(batch_size=64, max_epochs=1)
+FEW = SamplerConfig(num_particles=50, moves=1, last_moves=2)
+
+
+def small(method):
+    """An estimator of one narrow layer; of likelihoods by affine maps alone."""
+    narrow = {"num_layers": 1, "hidden": (8,), "head_hidden": (8,)}
+    network = dataclasses.replace(method.network, **narrow)
+    return build_estimator(TASK, method.flows[-1], network)
+
+
+@pytest.mark.parametrize("method", [NLE(), NRE(), SNLE(2, 300, BRIEF, FEW)])
 def test_failures_are_refused_where_they_would_bend_the_answer(method):
-    estimator, x = estimator_of(method), np.zeros((1, 2), np.float32)
+    estimator, x = small(method), np.zeros((1, 2), np.float32)
     keys = jax.random.split(jax.random.key(0), 1)
     if method.amortised:
         data = simulate(keys[0], TASK.prior, Failing(), 500)
         ask = functools.partial(method.fit, keys[0], estimator, data)
     else:
         ask = functools.partial(method.run, keys, estimator, Failing(), x)
-    with pytest.raises(ValueError, match=r"simulations that all succeed; got \d+"):
+    with pytest.raises(
+        ValueError, match=r"of which 1% fail at most; got \d+ failed ones of"
+    ):
         ask()
+
+
+def test_few_failures_move_an_answer_by_their_share_at_most():
+    """Total variation of q and q s / E_q[s] against the bound, which is reached."""
+    rng = np.random.default_rng(0)
+    q = rng.dirichlet(np.ones(200), size=300)
+    success = rng.uniform(0.9, 1, size=(300, 200))
+    success[150:] = success[150:] > 0.905  # fails surely, or never
+    share = 1 - (q * success).sum(-1)
+    right = q * success / (1 - share)[:, None]
+    distance = 0.5 * np.abs(right - q).sum(-1)
+    assert (distance <= share + 1e-12).all()
+    np.testing.assert_allclose(distance[150:], share[150:], rtol=1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rarely:
+    """Fails now and then; what it gives is as it was."""
+
+    share: float
+    x_shape = (2,)
+
+    def simulate(self, key, theta):
+        fails = jax.random.uniform(jax.random.fold_in(key, 1)) < self.share
+        return jnp.where(fails, jnp.nan, TASK.simulator.simulate(key, theta))
+
+
+@pytest.mark.parametrize("method", [NLE, NRE, SNLE])
+def test_few_failures_are_left_out(method):
+    """Of 600 rows 5 fail: what they hold is not looked at."""
+    keys, x = jax.random.split(jax.random.key(3), 1), np.zeros((1, 2), np.float32)
+    if method is SNLE:
+        own = SNLE(2, 300, BRIEF, FEW)
+        done = own.run(keys, small(own), Rarely(0.006), x)
+        assert 0 < (~np.asarray(done.rows[0].valid)).sum() < 8
+        posterior = done.posteriors[0]
+    else:
+        own = method(train=BRIEF, sampling=FEW)
+        data = simulate(keys[0], TASK.prior, TASK.simulator, 600)
+        bad = np.arange(600) % 120 == 7
+        data = data._replace(x=data.x.at[bad].set(jnp.nan), valid=data.valid & ~bad)
+        posterior = own.fit(keys[0], small(own), data).posterior
+    draws = posterior.sample(keys[0], x[0], 100)
+    assert np.isfinite(draws).all()
 
 
 def test_rounds_of_few_rows_take_smaller_batches():

@@ -45,6 +45,7 @@ def test_ranks_are_linear_in_uniform_parameters():
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_linear_likelihood_of_uniform_parameters_is_solved(monkeypatch):
     """From 900 rows and one epoch; told of latents it is not, so the test can fail."""
     noise = np.array([0.1, 0.05], np.float32)

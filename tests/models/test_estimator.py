@@ -107,6 +107,7 @@ def test_the_place_is_exact_for_a_linear_gaussian(data, embedding):
     assert float(outside.mean()) < 1e-3
 
 
+@pytest.mark.slow
 def test_narrow_posteriors_are_found_in_a_box():
     """A posterior 1,000 times narrower than its prior, located by the start alone."""
     prior = uniform([0.0], [100.0])
@@ -129,7 +130,7 @@ def test_narrow_posteriors_are_found_in_a_box():
 
 
 @pytest.mark.parametrize("placed", [True, False])
-@pytest.mark.parametrize("dim", [1, 2, 5])
+@pytest.mark.parametrize("dim", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 def test_any_number_of_parameters(dim, placed):
     prior = uniform([0.0] * dim, [1.0] * dim)
     data = simulate(jax.random.key(0), prior, Linear(dim), 200)

@@ -27,7 +27,10 @@ def folder(boxed, tmp_path):
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize("which", ["solved", "boxed", "line", "ensemble"])
+@pytest.mark.parametrize(
+    "which",
+    ["solved", pytest.param("boxed", marks=pytest.mark.slow), "line", "ensemble"],
+)
 def test_there_and_back_bitwise(which, request, tmp_path, scans):
     posterior = request.getfixturevalue(which)
     posterior = posterior[0] if which == "ensemble" else posterior

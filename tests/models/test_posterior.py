@@ -13,7 +13,9 @@ from flowinv.models.posterior import Posterior
 KEY = jax.random.key(11)
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize(
+    "batch", [(), pytest.param((3,), marks=pytest.mark.slow), (2, 3)]
+)
 def test_shapes_follow_the_batch(boxed, scans, batch):
     x = scans[(0,) * (2 - len(batch))]
     assert boxed.x_shape == (3,)

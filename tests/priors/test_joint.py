@@ -19,7 +19,9 @@ each_kind = pytest.mark.parametrize("kind", KINDS, scope="module")
 EXACT = [kind for kind in KINDS if kind not in FALLBACKS]
 # All kinds as columns of one prior: few compilations, and products are tested too.
 ALL = independent({kind: base for kind, (base, _) in KINDS.items()})
-EVERY_FLOAT = pytest.mark.parametrize("x64", [False, True])
+EVERY_FLOAT = pytest.mark.parametrize(
+    "x64", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 
 
 def columns(kinds) -> list[int]:

@@ -59,10 +59,10 @@ def test_agrees_with_published_references(index):
 @pytest.mark.parametrize(
     "simulator",
     [
-        BeamProfile(),
         BeamProfile(num_points=100),
-        BeamProfile(observable="knife_edge"),
         StepScan(lattice_axes(100), background=10.0, drift=0.1),
+        pytest.param(BeamProfile(), marks=pytest.mark.slow),
+        pytest.param(BeamProfile(observable="knife_edge"), marks=pytest.mark.slow),
     ],
 )
 def test_draws_follow_the_likelihood(simulator):

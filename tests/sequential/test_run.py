@@ -94,18 +94,20 @@ def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
         assert compilations.count(f"jit({stage})") == 1, stage
 
 
-# Vmapped programs take half a minute to compile: test_devices.py has boxes' stages.
-@pytest.mark.parametrize(
-    "method",
-    [
-        "hdr",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("box", "apt", "hybrid")),
-    ],
-    indirect=True,
-    scope="module",
-)
-def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
-    """Bitwise one lane per call; as one vmapped program to 3e-4 of the prior's sd.
+def test_a_lane_of_several_is_its_single_run(estimator, simulator, quick):
+    """Bitwise, one lane a call."""
+    together = run_rounds(KEY, estimator, simulator, X_OBS, quick("box"))
+    for lane in range(3):
+        own = jax.random.fold_in(KEY, lane)[None]
+        single = run_rounds(own, estimator, simulator, X_OBS[lane], quick("box"))
+        assert_same(single.states[0], together.states[lane])
+
+
+# Vmapped programs take half a minute to compile: test_devices.py has boxes'.
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["box", "hdr", "apt", "hybrid"], indirect=True)
+def test_lanes_of_one_program_are_single_runs(estimator, simulator, quick, method):
+    """To 3e-4 of the prior's sd.
 
     Ten steps: rounding has not been amplified by training yet, and most differences are
     5e-5. But the start's penalty is one of seven, and rounding may choose a neighbour
@@ -113,31 +115,25 @@ def test_a_lane_of_many_is_its_single_run(estimator, simulator, quick, method):
     fall in or out.
     """
     config = quick(method)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(3))
-    together, batched = (
+    alone, batched = (
         run_rounds(KEY, estimator, simulator, X_OBS, own)
         for own in (config, dataclasses.replace(config, lanes_per_call=3))
     )
     for lane in range(3):
-        single = run_rounds(
-            keys[lane : lane + 1], estimator, simulator, X_OBS[lane], config
-        )
-        assert_same(single.states[0], together.states[lane])
         np.testing.assert_allclose(
-            batched.states[lane].theta[:300], single.states[0].theta[:300], atol=1e-5
+            batched.states[lane].theta[:300], alone.states[lane].theta[:300], atol=1e-5
         )
         for name in ("mean", "sd"):
-            many, one = (
-                getattr(h, name) for h in (batched.history[lane], single.history[0])
-            )
+            many, one = (getattr(done.history[lane], name) for done in (batched, alone))
             np.testing.assert_allclose(many[0], one[0], atol=3e-4)
             np.testing.assert_allclose(many, one, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_lanes_finish_on_their_own(estimator, simulator, quick):
     """A converged lane keeps its state while the others go on."""
     # The programs of the test before, but for the one that stops.
-    config = quick("hdr", lanes_per_call=3)
+    config = quick("box", lanes_per_call=3)
     free = run_rounds(KEY, estimator, simulator, X_OBS, config)
     # Of round 1: a stop after the third round would be no early one.
     moved = np.array([history.distance[1] for history in free.history])
@@ -235,13 +231,11 @@ class Host:
         return x.astype(np.float32), np.ones(len(x), bool)
 
 
-@pytest.mark.parametrize("lanes_per_call", [1, 3])
+@pytest.mark.parametrize("lanes_per_call", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_host_simulators(estimator, quick, lanes_per_call):
     host = Host()
     # Programs of the tests before, but for the simulator's.
-    method = quick(
-        "box" if lanes_per_call == 1 else "hdr", lanes_per_call=lanes_per_call
-    )
+    method = quick("box", lanes_per_call=lanes_per_call)
     done = run_rounds(KEY, estimator, host, X_OBS, method)
     assert host.calls == [(300, 2)] * 9
     state = done.states[1]

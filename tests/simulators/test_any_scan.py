@@ -108,6 +108,7 @@ def test_the_fit_is_that_of_the_places_and_minds_no_order(simulated):
         np.testing.assert_allclose(features[row, :13], alone, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_estimates(simulated):
     """As in test_edge_fit: medians within .2, 68 % intervals within .12 of 1.
 

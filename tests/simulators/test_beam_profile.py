@@ -16,6 +16,7 @@ from scipy import stats
 from flowinv.simulators.beam_profile import BeamProfile
 from flowinv.types import Simulator
 
+SLOW = pytest.mark.slow
 UPRIGHT = [(45.0, 60.0, 6.0, 9.0), (22.0, 70.0, 12.0, 5.0), (45.0, 60.0, 1.2, 5.0)]
 TURNED = [(45.0, 60.0, 12.0, 5.0, 30.0), (25.0, 60.0, 15.0, 3.0, -40.0)]
 
@@ -106,7 +107,9 @@ def test_image_of_a_narrow_beam_varies_less():
     assert expected[peak] < 0.92 * poisson
 
 
-@pytest.mark.parametrize("pixel", ["tail", "shoulder", "peak"])
+@pytest.mark.parametrize(
+    "pixel", ["tail", *(pytest.param(n, marks=SLOW) for n in ("shoulder", "peak"))]
+)
 def test_single_pixels_are_poisson(pixel):
     """p < 1e-4 fails: 3e-4 false alarms together."""
     theta = (50.0, 40.0, 2.0, 8.0)
@@ -195,7 +198,9 @@ def test_log_prob_is_the_formula():
             assert abs(float(double) - exact) < 1e-8 * abs(exact) + 1e-8
 
 
-@pytest.mark.parametrize("theta", [UPRIGHT[1], *TURNED])
+@pytest.mark.parametrize(
+    "theta", [UPRIGHT[1], *(pytest.param(t, marks=pytest.mark.slow) for t in TURNED)]
+)
 def test_score_has_mean_zero_and_the_information_as_covariance(theta):
     """Bartlett's identities hold for a likelihood that fits its simulator.
 

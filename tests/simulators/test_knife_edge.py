@@ -133,8 +133,10 @@ def exact_log_prob(simulator, theta, x):
         ({"read_noise": 0.3}, THETA, 1e-6),
         ({"read_noise": 2.0}, THETA, 2e-3),
         ({"read_noise": 30.0}, THETA, 1e-5),
-        ({"jitter": 0.3}, THETA, 1e-4),
-        ({"jitter": 1.0}, (45.2, 60.3, 1.0, 1.5), 0.03),
+        pytest.param({"jitter": 0.3}, THETA, 1e-4, marks=pytest.mark.slow),
+        pytest.param(
+            {"jitter": 1.0}, (45.2, 60.3, 1.0, 1.5), 0.03, marks=pytest.mark.slow
+        ),
         ({"jitter": 0.2, "read_noise": 5.0}, THETA, 2e-3),
     ],
 )

@@ -97,3 +97,13 @@ def test_places_of_later_rounds_are_not_trained_on(estimator, data, settings):
         for own, count in ((rows, held), (alone, 40))
     )
     chex.assert_trees_all_close(found, known, rtol=1e-3, atol=1e-4)
+
+
+def test_summaries_that_say_nothing_of_x_are_refused(estimator, data, settings):
+    """The same for every row, as summaries of an x that never varies may be."""
+    own = dataclasses.replace(estimator, summary=lambda x: 0 * x[..., :2] + 1.5)
+    few = jax.tree.map(lambda leaf: leaf[:200], data)
+    with pytest.raises(ValueError, match="summaries to vary with x; got the same for"):
+        prepare(own, few, 20)
+    still = few._replace(x=jnp.ones_like(few.x))
+    assert np.isfinite(prepare(own, still, 20).training.features.known).all()
