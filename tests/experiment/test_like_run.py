@@ -50,6 +50,7 @@ def anywhere(tmp_path_factory):
     return run_like(tmp_path_factory.mktemp("any"), "--any-positions=50")
 
 
+@pytest.mark.slow
 def test_a_network_of_any_positions_answers_them(anywhere, flowinv, refused, tmp_path):
     page = (anywhere / "report.html").read_text()
     for words in ("knife.txt", "position (um)", "up to 50"):
