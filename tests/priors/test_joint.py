@@ -19,6 +19,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS, scope="module")
 EXACT = [kind for kind in KINDS if kind not in FALLBACKS]
 # All kinds as columns of one prior: few compilations, and products are tested too.
 ALL = independent({kind: base for kind, (base, _) in KINDS.items()})
+ROWS = 5_000  # the same in several tests: compiled once
 EVERY_FLOAT = pytest.mark.parametrize(
     "x64", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
@@ -90,13 +91,13 @@ def test_log_prob_equals_numpyro_and_scipy(x64: bool) -> None:
 
 def test_draws_follow_the_distribution() -> None:
     """Kolmogorov-Smirnov on theta and z, p > 1e-4 each: 60 tests, false alarm 6e-3."""
-    theta = ALL.sample(jax.random.key(7), 5_000)
+    theta = ALL.sample(jax.random.key(7), ROWS)
     assert bool(jnp.all(ALL.contains(theta)))
     theta = np.asarray(theta)
     keys = jax.random.split(jax.random.key(8), ALL.dim)
     bases = [KINDS[kind][0] for kind in ALL.names]
     pairs = zip(keys, bases, strict=True)
-    reference = jnp.stack([base.sample(key, (5_000,)) for key, base in pairs], -1)
+    reference = jnp.stack([base.sample(key, (ROWS,)) for key, base in pairs], -1)
     z = np.asarray(ALL.to_latent(reference), float)
     for kind, column in zip(EXACT, columns(EXACT), strict=True):
         draws = np.asarray(theta[:, column], float)
@@ -106,9 +107,10 @@ def test_draws_follow_the_distribution() -> None:
 
 def test_float32_round_trip() -> None:
     """theta -> z -> theta to 2e-6 of theta's size or of the prior's spread."""
-    theta = ALL.sample(jax.random.key(9), 20_000)
-    back = np.asarray(ALL.from_latent(ALL.to_latent(theta)))
-    theta = np.asarray(theta)
+    keys = jax.random.split(jax.random.key(9), 4)
+    parts = [ALL.sample(key, ROWS) for key in keys]
+    back = np.concatenate([ALL.from_latent(ALL.to_latent(part)) for part in parts])
+    theta = np.concatenate(parts)
     spread = np.diff(np.quantile(theta, [0.16, 0.84], axis=0), axis=0)
     error = np.max(np.abs(back - theta) / np.maximum(np.abs(theta), spread), axis=0)
     assert np.max(error) < 2e-6, dict(zip(ALL.names, error, strict=True))
@@ -164,7 +166,7 @@ def test_edges(kind: str) -> None:
 def test_config_survives_json() -> None:
     again = prior_from_config(json.loads(json.dumps(ALL.to_config())))
     assert again == ALL
-    theta = ALL.sample(jax.random.key(1), 50)
+    theta = ALL.sample(jax.random.key(1), ROWS)
     np.testing.assert_allclose(again.to_latent(theta), ALL.to_latent(theta), rtol=1e-6)
     np.testing.assert_array_equal(again.low, ALL.low)
     np.testing.assert_array_equal(again.high, ALL.high)
