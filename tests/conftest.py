@@ -41,7 +41,11 @@ LONG = (
     "experiment/test_shipped.py",
     "sequential/test_devices.py",
     "report/test_page.py",
+    "models/test_posterior.py",
+    "training/test_fit.py",
+    "training/test_candidates.py",
     "test_cli.py",
+    "test_x64.py",
 )
 
 
