@@ -22,7 +22,14 @@ from flowinv.flows.density import standard_normal_log_prob
 from flowinv.types import Placed
 
 ROWS = 64
-FLOWS = [CINN, SplineCouplingFlow, AffineAutoregressiveFlow, SplineAutoregressiveFlow]
+# Both structures and both maps; the two others are slow rows.
+FLOWS = [
+    *(CINN, SplineAutoregressiveFlow),
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in (SplineCouplingFlow, AffineAutoregressiveFlow)
+    ),
+]
 EACH = pytest.mark.parametrize("kind", FLOWS, ids=lambda kind: kind.__name__)
 
 

@@ -19,10 +19,10 @@ KEY = jax.random.key(11)
 def test_shapes_follow_the_batch(boxed, scans, batch):
     x = scans[(0,) * (2 - len(batch))]
     assert boxed.x_shape == (3,)
-    draws = boxed.sample(KEY, x, 5)
-    assert draws.shape == (*batch, 5, 2)
+    draws = boxed.sample(KEY, x, 40)  # as many as below: one program
+    assert draws.shape == (*batch, 40, 2)
     assert draws.dtype == jnp.float32
-    assert boxed.log_prob(draws, x).shape == (*batch, 5)
+    assert boxed.log_prob(draws, x).shape == (*batch, 40)
     assert boxed.log_prob(draws[..., 0, :], x).shape == batch
     assert boxed.mean(KEY, x, 40).shape == (*batch, 2)
     assert boxed.median(KEY, x, 40).shape == (*batch, 2)

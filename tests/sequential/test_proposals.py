@@ -210,7 +210,9 @@ def test_a_ball_is_even_where_the_flow_is_gaussian(later):
     assert jax.jit(ball.log_probs)(jnp.asarray(outside)[None])[1][0] == -np.inf
 
 
-@pytest.mark.parametrize("name", ["box", "apt", "hybrid"])
+@pytest.mark.parametrize(
+    "name", ["box", "apt", pytest.param("hybrid", marks=pytest.mark.slow)]
+)
 def test_rows_from_elsewhere_are_noticed(later, name):
     """Prior rows passed off as the proposal's, and the other way round."""
     plan, state = later(name)

@@ -224,6 +224,7 @@ def test_score_has_mean_zero_and_the_information_as_covariance(theta):
     assert deviation < (0.2 if simulator.rotation else 0.12)
 
 
+@pytest.mark.slow
 def test_turned_posterior_of_the_means_is_correlated():
     """The leading-order correction gives the means the spot's correlation.
 
