@@ -146,7 +146,8 @@ def _trained(
     write_bytes(folder / "history.jsonl", ("\n".join(lines) + "\n").encode())
     loss = fit.validation_loss
     seconds = time.monotonic() - began
-    facts = {"x is read as": read_as(posterior), **_facts(fit, loss, seconds)}
+    facts = {"x is read as": read_as(posterior), **_failures(data)}
+    facts |= _facts(fit, loss, seconds)
     said = {"facts": facts, "validation_loss": loss}
     said["seconds"] = seconds
     write_json(done, said)
@@ -159,6 +160,12 @@ def _mean_history(fit: Fit) -> dict[str, np.ndarray]:
         name: np.nanmean(fit.history[name].reshape(len(fit.history[name]), -1), 1)
         for name in _HISTORY
     }
+
+
+def _failures(data: Dataset | Simulator) -> dict[str, str]:
+    """Simulations that were left out, where there are any."""
+    failed = int((~np.asarray(data.valid)).sum()) if isinstance(data, Dataset) else 0
+    return {"failed simulations": f"{failed:,}, left out"} if failed else {}
 
 
 def _facts(fit: Fit, loss: float, seconds: float) -> dict[str, str]:

@@ -29,11 +29,13 @@ class _Ended:
         validation_loss: of every round, `[R]`.
         seen: simulations of the last one, `[m, *x_shape]`.
         seconds: that they took.
+        num_failed: simulations that failed and were left out.
     """
 
     validation_loss: np.ndarray
     seen: np.ndarray
     seconds: float
+    num_failed: int
 
 
 def infer_in_sampled_rounds(
@@ -91,10 +93,13 @@ def _rounds(
         )
         save(folder, found.posteriors[0])
         rows = found.rows[0]
-        last = np.flatnonzero(np.asarray(rows.round) == method.num_rounds - 1)
+        valid = np.asarray(rows.valid)
+        last = np.asarray(rows.round) == method.num_rounds - 1
+        last = np.flatnonzero(last & valid)
         seen = np.asarray(rows.x)[last[:MOST_ROWS]]
         losses = np.asarray(found.validation_loss[0])
-        return _Ended(losses, seen, time.monotonic() - began)
+        failed = int((~valid).sum())
+        return _Ended(losses, seen, time.monotonic() - began, failed)
 
     folder.mkdir(parents=True, exist_ok=True)
     ended = kept(folder / "rounds.npz", _Ended, (observation.x,), find)
@@ -123,6 +128,9 @@ def _result(
     loss = float(np.mean([own[-1] for own in losses]))
     counts = [len(own) for own in losses]
     read = {"x is read as": read_as(done[0][0])}
+    failed = sum(ended.num_failed for _, ended in done)
+    if failed:
+        read["failed simulations"] = f"{failed:,}, left out"
     return ModelResult(
         answers=answers,
         facts=read | facts_of(run.config.method, counts, loss, seconds),

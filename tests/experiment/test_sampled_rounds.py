@@ -52,6 +52,50 @@ def test_every_observation_has_a_model_and_an_answer(made):
         assert words in page
 
 
+SOME_FAIL = """
+import jax, jax.numpy as jnp
+import flowinv as fi
+
+class Rare:
+    x_shape = (2,)
+
+    def simulate(self, key, theta):
+        fails = jax.random.uniform(jax.random.fold_in(key, 1)) < 0.004
+        x = theta + 0.1 * jax.random.normal(key, (2,))
+        return jnp.where(fails, jnp.nan, x)
+
+rare = fi.Task(fi.priors.normal([0, 0], [1, 1]), Rare())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["snle", "nle"])
+def test_few_failures_are_left_out_and_said(method, tmp_path):
+    """None of them is taken for a simulation that x may be like."""
+    file, out = tmp_path / "rare.py", tmp_path / "run"
+    file.write_text(SOME_FAIL)
+    words = [w for w in TINY if not w.startswith(("--task", "--method", "--num-exact"))]
+    if method == "nle":
+        words = [w.replace("200", "600") for w in words if "rounds" not in w]
+    with pytest.raises(SystemExit) as end:
+        cli.main(
+            [
+                *words,
+                *(f"--task={file}:rare", f"--method={method}", f"--out={out}"),
+                *(["--num-heldout=100"] if method == "nle" else []),
+            ]
+        )
+    assert end.value.code == 0
+    page = (out / "report.html").read_text()
+    assert "failed simulations" in page
+    assert ", left out" in page
+    if method == "snle":
+        kept = np.load(out / "maf" / "observation_1" / "rounds.npz")
+        (seen,) = (kept[name] for name in kept if "seen" in name)
+        assert len(seen) <= 200
+        assert (seen != 0).any(-1).all()
+
+
 def test_what_is_finished_is_read_and_the_rest_is_the_same(made, monkeypatch):
     """A lost answer of the second observation comes again; the first is not touched."""
     before = json.loads((made / "metrics.json").read_text())
