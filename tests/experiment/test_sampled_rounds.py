@@ -91,8 +91,8 @@ def test_few_failures_are_left_out_and_said(method, tmp_path):
     assert ", left out" in page
     if method == "snle":
         kept = np.load(out / "maf" / "observation_1" / "rounds.npz")
-        (seen,) = (kept[name] for name in kept if "seen" in name)
-        assert len(seen) <= 200
+        (seen,) = (kept[name] for name in kept if kept[name].ndim == 2)
+        assert len(seen) < 200
         assert (seen != 0).any(-1).all()
 
 
