@@ -246,8 +246,12 @@ def _first(rows: Array, count: int) -> Array:
     return rows if len(rows) == count else rows[:count]
 
 
+def _at(array: Any, index: np.ndarray) -> Any:
+    return array[index] if isinstance(array, np.ndarray) else _on_device(array, index)
+
+
 @jax.jit
-def _at(array: Array, index: Array) -> Array:
+def _on_device(array: Array, index: Array) -> Array:
     # One program: indexed outside of it, a device's array takes five.
     return array[index]
 
