@@ -28,6 +28,7 @@ __all__ = [
     "host_rows",
     "is_host",
     "probe",
+    "refuse_all_failed",
     "row_bytes",
     "rows_at_once",
     "x_shape_of",
@@ -279,8 +280,7 @@ def admit_dataset(data: Any, prior: Prior) -> Dataset:
 
 def _check_rows(theta: Any, x: Any, valid: np.ndarray, prior: Prior) -> None:
     """Raise unless all valid rows are finite and inside the prior, and some are."""
-    if not valid.any():
-        fail("simulations", "with a valid row", f"none of {len(valid)}", _ALL_FAILED)
+    refuse_all_failed(valid)
     remedy = "Mark such rows as not valid."
     inside = np.asarray(prior.contains(theta))
     if bad := int((valid & ~inside).sum()):
@@ -298,4 +298,8 @@ def check_varies(x: np.ndarray) -> None:
         fail("x", "to differ between rows", f"the same in all {len(x)}", remedy)
 
 
-_ALL_FAILED = "The simulator gives NaN or infinity everywhere: mend it."
+def refuse_all_failed(valid: np.ndarray, what: str = "simulations") -> None:
+    """Raise unless one of the simulations `[N]` called `what` has succeeded."""
+    if not valid.any():
+        remedy = "The simulator gives NaN or infinity everywhere: mend it."
+        fail(what, "with a valid row", f"none of {valid.size}", remedy)

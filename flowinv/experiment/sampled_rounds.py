@@ -1,5 +1,6 @@
 """Rounds of likelihoods and ratios: a network for every observation, and its draws."""
 
+import shutil
 import time
 from dataclasses import dataclass
 
@@ -43,7 +44,8 @@ def infer_in_sampled_rounds(
 ) -> tuple[dict[str, ModelResult], tuple[Observation, ...]]:
     """Run the rounds of every model: one posterior for each observation, all saved.
 
-    What an earlier start has finished is read; an observation is begun again.
+    What an earlier start has finished is read; an observation goes on
+    with the round that it was in.
 
     Returns:
         Results by the model's name, and what was answered: the user's scans, or the
@@ -88,10 +90,12 @@ def _rounds(
             build_estimator(run.task, flow, run.config.network),
             run.task.simulator,
             observation.x[None],
+            folder=folder / "rounds",
             progress=progress,
             should_stop=run.watch.should_stop,
         )
         save(folder, found.posteriors[0])
+        shutil.rmtree(folder / "rounds", ignore_errors=True)
         rows = found.rows[0]
         valid = np.asarray(rows.valid)
         last = np.asarray(rows.round) == method.num_rounds - 1

@@ -47,9 +47,10 @@ def refuse_failures(data: Dataset) -> None:
     What is learned without them is p(x | theta, success); the chance of success s,
     which depends on theta, is missing. The answer is then q instead of q s / E_q[s]:
     their total variation E_q|s - E_q[s]| / (2 E_q[s]) is 1 - E_q[s] at most, the share
-    of q's draws that fail. For rows of the last posterior that is the share of failed
-    rows itself, for rows of the prior it is that share on average over x. Hence few of
-    them, up to `MOST_FAILED` of the rows, are left out.
+    of q's draws that fail. For draws of the posterior of the round before, which
+    estimates q, that is the share of failed rows; for rows of the prior it is that
+    share on average over x. Hence few of them, up to `MOST_FAILED` of the rows, are
+    left out.
 
     Raises:
         ValueError: for more.

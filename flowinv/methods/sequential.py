@@ -11,6 +11,7 @@ References:
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +24,17 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import check_at_least, fail
-from flowinv.data.entrance import host_rows, is_host
-from flowinv.identity import by_content
+from flowinv.data.entrance import host_rows, is_host, probe, refuse_all_failed
+from flowinv.identity import by_content, identity
 from flowinv.methods.amortised import refuse_failures
 from flowinv.methods.nle import NLE
 from flowinv.methods.nre import NRE
+from flowinv.models.entrance import estimator_marks
 from flowinv.models.estimator import Estimator
 from flowinv.models.registry import NetworkConfig
 from flowinv.models.sampled import SampledPosterior, SamplerConfig
 from flowinv.priors.latent import Prior
+from flowinv.training.checkpoint import Checkpoints, Marks, kept_in
 from flowinv.training.config import TrainConfig
 from flowinv.training.fit import Interrupted
 from flowinv.types import EMPTY, Dataset, Simulator
@@ -124,7 +127,8 @@ class Sequential(abc.ABC):
             estimator: prior, flow, summary and scaling; trained anew in every round.
             simulator: jit-able, or a host simulator with `simulate_batch`.
             x_obs: observations, `[L, *x_shape]`.
-            folder: not used; a round is short.
+            folder: where rows and trainings are kept; an earlier run goes on to the
+                same numbers. None keeps none.
             progress: told of every round that ends.
             should_stop: asked after every round; True raises `Interrupted`.
 
@@ -132,43 +136,94 @@ class Sequential(abc.ABC):
             ValueError: a setting out of range, or simulations that fail.
             Interrupted: if `should_stop` said so.
         """
-        del folder
         self.check()
         x_obs = np.asarray(x_obs, np.float32)
         if len(keys) != len(x_obs):
             fail("keys", f"one for each of {len(x_obs)} observations", len(keys))
+        place = None if folder is None else Path(folder).expanduser()
+        lane = _Lane(self, estimator, simulator, place, should_stop)
         found = SequentialRounds([], [], [])
-        for lane, (key, x) in enumerate(zip(keys, x_obs, strict=True)):
-            posterior, parts, losses = None, [], []
-            for index in range(self.num_rounds):
+        for number, (key, x) in enumerate(zip(keys, x_obs, strict=True)):
+            done = lane.run(key, x, number, progress)
+            for one, own in zip(found, done, strict=True):
+                one.append(own)
+        return found
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """What the rounds of an observation work with."""
+
+    method: Sequential
+    estimator: Estimator
+    simulator: Simulator
+    folder: Path | None
+    should_stop: Callable[[], bool] | None
+
+    def run(
+        self, key: Array, x: np.ndarray, number: int, progress: Progress | None
+    ) -> tuple[SampledPosterior, Dataset, list[float]]:
+        """Posterior, rows and validation losses of one observation.
+
+        Rows that are kept are not simulated again, and their trainings are restored.
+        """
+        method, estimator = self.method, self.estimator
+        propose, losses = estimator.prior.sample, []
+        count = method.num_simulations
+        place = self.folder and self.folder / f"lane-{number + 1}"
+        with kept_in(place, functools.partial(self._marks, key, x)) as store:
+            parts = self._restored(store)
+            for index in range(method.num_rounds):
                 own = jax.random.fold_in(key, index)
-                if posterior is None:
-                    propose = estimator.prior.sample
-                else:
-                    propose = _around(posterior, x)
-                theta = propose(jax.random.fold_in(own, PROPOSE), self.num_simulations)
-                parts.append(_simulated(own, simulator, theta, index))
+                if index == len(parts):
+                    theta = propose(jax.random.fold_in(own, PROPOSE), count)
+                    parts.append(_simulated(own, self.simulator, theta, index))
+                    if store is not None:
+                        store.save(index + 1, parts)
                 # Those of the prior are no draws of an answer.
-                if index or self.num_rounds == 1:
-                    refuse_failures(parts[-1])
-                every = Dataset(*(jnp.concatenate(c) for c in zip(*parts, strict=True)))
-                trained = self.fitting.fit(
+                if index or method.num_rounds == 1:
+                    refuse_failures(parts[index])
+                done = parts[: index + 1]
+                every = Dataset(*(jnp.concatenate(c) for c in zip(*done, strict=True)))
+                trained = method.fitting.fit(
                     jax.random.fold_in(own, FIT),
                     estimator,
-                    _to_be_filled(every, self.num_rounds * self.num_simulations + 1),
-                    should_stop=should_stop,
+                    _to_be_filled(every, method.num_rounds * count + 1),
+                    folder=place and place.with_name(f"{place.name}-fit-{index + 1}"),
+                    should_stop=self.should_stop,
                 )
-                posterior = trained.posterior
+                propose = _around(trained.posterior, x)
                 # Of several candidates the first round's is kept.
                 estimator = estimator.with_flow(trained.fit.estimator.flow)
                 losses.append(float(trained.fit.validation_loss))
                 if progress is not None:
-                    progress(lane, index, losses[-1])
-                if should_stop is not None and should_stop():
+                    progress(number, index, losses[-1])
+                if self.should_stop is not None and self.should_stop():
                     raise Interrupted
-            for one, own in zip(found, (posterior, every, losses), strict=True):
-                one.append(own)
-        return found
+        return trained.posterior, every, losses
+
+    def _marks(self, key: Array, x: np.ndarray) -> Marks:
+        """What kept rows must share with the rounds that go on with them."""
+        return {
+            "method": identity(self.method)[0],
+            "key": identity(key)[0],
+            "x_obs": identity(x)[0],
+            "simulator": probe(self.simulator, self.estimator.prior),
+            **estimator_marks(self.estimator),
+        }
+
+    def _restored(self, store: Checkpoints | None) -> list[Dataset]:
+        """Rows of the rounds that have been simulated."""
+        if store is None or store.latest() is None:
+            return []
+        count = self.method.num_simulations
+        like = Dataset(
+            theta=np.zeros((count, self.estimator.prior.dim), np.float32),
+            x=np.zeros((count, *self.simulator.x_shape), np.float32),
+            valid=np.zeros(count, bool),
+            round=np.zeros(count, np.int32),
+        )
+        return store.restore([like] * store.latest())
 
 
 @dataclass(frozen=True)
@@ -238,9 +293,7 @@ def _to_be_filled(rows: Dataset, total: int) -> Dataset:
     """
     is_there = np.zeros(total, bool)
     is_there[: len(rows.theta)] = rows.valid
-    if not is_there.any():
-        remedy = "The simulator gives NaN or infinity everywhere: mend it."
-        fail("simulations of the first round", "to succeed", "none of all", remedy)
+    refuse_all_failed(rows.valid, "simulations of the first round")
     order = np.where(is_there, np.arange(total), is_there.argmax())
     own = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[order]), rows)
     rounds = np.where(is_there, 0, EMPTY).astype(np.int32)

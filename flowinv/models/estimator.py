@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from flowinv.compiling import indexed
 from flowinv.data.standardise import Statistics, resolve_scaling, standardise
 from flowinv.flows.candidates import Candidates
 from flowinv.flows.density import Flow
@@ -76,12 +77,7 @@ class Variables:
 
     def member(self, index: int) -> "Variables":
         """Numbers of one network of an ensemble."""
-        return Variables(_of_member(self.params, index), self.frozen)
-
-
-@jax.jit
-def _of_member(params: Params, index: Array) -> Params:
-    return jax.tree.map(lambda leaf: leaf[index], params)
+        return Variables(indexed(self.params, index), self.frozen)
 
 
 class Rows(NamedTuple):

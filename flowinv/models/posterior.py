@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail, one_key, whole
+from flowinv.compiling import indexed
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.latent_density import latent_log_prob, latent_sample
 from flowinv.models.maximum import NUM_DRAWS, maximise
@@ -247,13 +248,7 @@ def _first(rows: Array, count: int) -> Array:
 
 
 def _at(array: Any, index: np.ndarray) -> Any:
-    return array[index] if isinstance(array, np.ndarray) else _on_device(array, index)
-
-
-@jax.jit
-def _on_device(array: Array, index: Array) -> Array:
-    # One program: indexed outside of it, a device's array takes five.
-    return array[index]
+    return array[index] if isinstance(array, np.ndarray) else indexed(array, index)
 
 
 def _chunk_of(num_samples: int) -> int:

@@ -20,22 +20,21 @@ import numpy as np
 from jax import Array, ShapeDtypeStruct
 from jax.typing import ArrayLike
 
-from flowinv.checks import fail, finite_float32, named, one_key
-from flowinv.data.entrance import (
-    admit_simulator,
-    check_varies,
-    host_rows,
-    is_host,
-    probe,
-    rows_at_once,
-)
-from flowinv.data.simulate import by_parts
-from flowinv.data.standardise import fit_statistics, resolve_scaling
-from flowinv.files import settled
+from flowinv.checks import fail
+from flowinv.data.entrance import host_rows, is_host, probe, rows_at_once
+from flowinv.data.standardise import fit_statistics
 from flowinv.identity import identity
-from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
+from flowinv.models.entrance import estimator_marks
 from flowinv.models.estimator import Estimator
 from flowinv.models.posterior import Posterior
+from flowinv.sequential.entrance import (
+    admit_rounds,
+    check_first_rows,
+    check_proposal,
+    lane_keys,
+    observations_of,
+    resolved,
+)
 from flowinv.sequential.method import Plan, RoundsMethod
 from flowinv.sequential.programs import (
     Programs,
@@ -43,7 +42,6 @@ from flowinv.sequential.programs import (
     lane_sharding,
     make_programs,
 )
-from flowinv.sequential.proposals import KS_LIMIT
 from flowinv.sequential.state import SIMULATE, RoundInfo, RoundsState, empty_info
 from flowinv.training.checkpoint import Checkpoints, Marks
 from flowinv.training.loop import Interrupted
@@ -52,8 +50,6 @@ from flowinv.types import Simulator
 __all__ = ["Rounds", "run_rounds"]
 
 History = list[RoundInfo]
-# Rows of the first round that must not all be the same.
-FEW = 256
 
 
 class Rounds(NamedTuple):
@@ -115,14 +111,14 @@ def run_rounds(
             rows that do not come from their proposal.
         Interrupted: if `should_stop` said so.
     """
-    method, x_shape = _admitted(estimator, simulator, method)
-    observed = _observations(x_obs, x_shape)
-    keys = _lane_keys(key, len(observed))
+    method, x_shape = admit_rounds(estimator, simulator, method)
+    observed = observations_of(x_obs, x_shape)
+    keys = lane_keys(key, len(observed))
     per_call = method.lanes_per_call
     if not per_call:
         on_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
         per_call = 1 if on_cpu else len(observed)
-    estimator = _resolved(estimator, simulator)
+    estimator = resolved(estimator, simulator)
     plan = Plan(estimator, method)
     batched = min(per_call, len(observed)) > 1
     at_once, lanes = None, per_call if batched else os.cpu_count()
@@ -140,22 +136,6 @@ def run_rounds(
     history = tuple(history for _, part in done for history in part)
     posteriors = tuple(Posterior(estimator, state.variables) for state in states)
     return Rounds(posteriors, history, states)
-
-
-def _admitted(
-    estimator: Estimator, simulator: Simulator, method: RoundsMethod
-) -> tuple[RoundsMethod, tuple[int, ...]]:
-    """Method and shape of x, after checks that all fits together."""
-    if not isinstance(method, RoundsMethod):
-        remedy = "Take flowinv.Truncated or flowinv.APT."
-        fail("method", "to be a method of rounds", named(method), remedy)
-    method = settled(type(method), method, "method")
-    method.check()
-    admit_parts(estimator)
-    x_shape = admit_simulator(simulator, estimator.prior)
-    admit_estimator(estimator, x_shape)
-    method.check_prior(estimator.prior)
-    return method.suited(estimator.prior), x_shape
 
 
 class _Driver:
@@ -218,10 +198,8 @@ class _Driver:
         with lock:
             proposal = programs.propose(state, x_obs)
             x, valid = self._simulated(state, proposal.theta)
-            self._check_valid(state, valid, first)
             if first:
-                few = (0,) * self.batched + (slice(FEW),)
-                check_varies(np.asarray(x[few])[np.asarray(valid[few])])
+                check_first_rows(x, valid, self.plan.method.batch_rows, self.batched)
             state, distance = programs.append(state, proposal, x, valid, x_obs)
             check_proposal(distance)
             if first:
@@ -244,22 +222,6 @@ class _Driver:
             return host_rows(self.simulator, key, theta)
         with self.host:
             return host_rows(self.simulator, key, theta)
-
-    def _check_valid(self, state: RoundsState, valid: Array, first: bool) -> None:
-        """Raise where failed simulations leave too few rows."""
-        running = ~np.asarray(state.stopped).reshape(-1)
-        good = np.asarray(valid).reshape(len(running), -1)[running]
-        if first and good.size and not good.any():
-            remedy = "The simulator gives NaN or infinity everywhere: mend it."
-            fail("simulations of the first round", "to succeed", "none of all", remedy)
-        least = 2 * self.plan.method.batch_rows
-        if first and good.size and good.sum(-1).min() < least:
-            fail(
-                "valid simulations in the first round",
-                f"of at least two batches, {least}",
-                int(good.sum(-1).min()),
-                "Raise num_simulations.",
-            )
 
     def _with_statistics(self, state: RoundsState) -> RoundsState:
         """Input statistics of the first round; later ones keep its map of x only."""
@@ -329,74 +291,3 @@ class _Driver:
                 jax.tree.map(lambda leaf, i=lane, t=taken: leaf[t, i], joined)
             )
         return states, histories
-
-
-def check_proposal(distance: ArrayLike) -> None:
-    """Raise unless rows came from the proposal whose density they carry.
-
-    Args:
-        distance: from `base_distance`; false alarms once in 1e9 tests.
-
-    Raises:
-        ValueError: for rows of another distribution.
-    """
-    worst = float(np.max(np.asarray(distance)))
-    if not worst < KS_LIMIT:
-        fail(
-            "theta",
-            "to come from the proposal of its round",
-            f"sqrt(N) x Kolmogorov-Smirnov distance {worst:.1f} (limit {KS_LIMIT})",
-            "Append rows with the proposal that they were drawn from.",
-        )
-
-
-def _observations(x_obs: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """Observations as `[lanes, *x_shape]`, checked."""
-    x_obs = np.asarray(finite_float32("x_obs", x_obs))
-    if x_obs.shape == shape:
-        x_obs = x_obs[None]
-    if x_obs.shape[1:] != shape or not len(x_obs):
-        fail("x_obs", f"with shape {shape} or {('lanes', *shape)}", x_obs.shape)
-    if not np.isfinite(x_obs).all():
-        fail("x_obs", "to be finite", "NaN or infinity")
-    return jnp.asarray(x_obs)
-
-
-def _lane_keys(key: Array, num_lanes: int) -> Array:
-    if not isinstance(key, jax.Array) or key.ndim == 0 or key.dtype == np.uint32:
-        key = one_key(key)
-        return jax.vmap(jax.random.fold_in, (None, 0))(
-            key, jnp.arange(num_lanes, dtype=jnp.int32)
-        )
-    if key.shape != (num_lanes,):
-        fail("keys", f"one for each of {num_lanes} lanes", key.shape)
-    return key
-
-
-def _resolved(estimator: Estimator, simulator: Any) -> Estimator:
-    """The estimator with `auto` scaling replaced by what prior rows ask for.
-
-    The same rows whatever the lanes: a lane alone is scaled as among others. A
-    simulator whose probe fails is asked for them too, before anything is compiled.
-    """
-    works = is_host(simulator) or np.isfinite(probe(simulator, estimator.prior)).any()
-    if works and estimator.input_scaling != "auto":
-        return estimator
-    key = jax.random.key(0)
-    theta = estimator.prior.sample(key, 200)
-    if hasattr(simulator, "simulate"):
-        at_once = rows_at_once(simulator, estimator.prior)
-        keys = jax.random.split(key, 200)
-        run = jax.jit(
-            lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once)
-        )
-        x = run(keys, theta)
-    else:
-        x, _ = host_rows(simulator, key, theta)
-    x = np.asarray(x)
-    valid = np.isfinite(x).reshape(len(x), -1).all(-1)
-    if not valid.any():
-        remedy = "The simulator gives NaN or infinity everywhere: mend it."
-        fail("simulations of the prior", "to succeed", "none of 200", remedy)
-    scaling = resolve_scaling(x, valid, estimator.input_scaling)
-    return dataclasses.replace(estimator, input_scaling=scaling)

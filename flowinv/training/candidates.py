@@ -26,7 +26,7 @@ class NeverFinite(InputError):
 
 
 def preferred(
-    train: "Callable[[Estimator, Path | None, Tell | None], Fit]",
+    train: "Callable[..., Fit]",
     candidates: tuple[Estimator, ...],
     folder: str | Path | None,
     progress: Tell | None,
@@ -34,7 +34,7 @@ def preferred(
     """Train every candidate and keep one.
 
     Args:
-        train: `(estimator, folder, progress)` to a `Fit`, on the same rows each time.
+        train: `(estimator, folder=, progress=)` to a `Fit`, on the same rows each time.
         candidates: an estimator for each flow.
         folder: where checkpoints go, those of each in a folder of its own; or None.
         progress: told of all candidates as of one training; or None.
@@ -55,7 +55,7 @@ def preferred(
         if progress is not None:
             tell = _part(progress, number, len(candidates))
         try:
-            fit = train(one, own, tell)
+            fit = train(one, folder=own, progress=tell)
         except NeverFinite as error:
             failed.append(error)
             said.append(f"{_kind(one.flow)} never finite")

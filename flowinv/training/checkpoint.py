@@ -7,11 +7,13 @@ an unbroken one. Marks beside them say which run they belong to; another run, of
 data or another simulator, gets a folder of its own beside it.
 """
 
+import contextlib
 import errno
 import itertools
 import os
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import numpy as np
 from flowinv.checks import InputError, fail
 from flowinv.files import LOCK, Lock, read_arrays, write_arrays
 
-__all__ = ["Checkpoints", "Marks", "same_numbers"]
+__all__ = ["Checkpoints", "Marks", "kept_in", "same_numbers"]
 
 Marks = dict[str, str | np.ndarray]
 """All that a run depends on, by name: hashes, or numbers equal to rounding."""
@@ -100,6 +102,18 @@ class Checkpoints:
         """Release the manager's threads, and the folder."""
         self._manager.close()
         self._lock.release()
+
+
+@contextlib.contextmanager
+def kept_in(
+    folder: str | Path | None, marks: Callable[[], Marks]
+) -> Iterator[Checkpoints | None]:
+    """Checkpoints in a folder, closed at the end; None without one."""
+    if folder is None:
+        yield None
+        return
+    with contextlib.closing(Checkpoints(Path(folder).expanduser(), marks())) as store:
+        yield store
 
 
 @dataclass(frozen=True)

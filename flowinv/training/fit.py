@@ -1,8 +1,7 @@
 """Training from simulations to the best networks: what is built, in which order."""
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from jax import Array, ShapeDtypeStruct
 
 from flowinv.checks import check_at_least, fail, one_key
-from flowinv.compiling import compiled
+from flowinv.compiling import indexed
 from flowinv.data.entrance import (
     admit_dataset,
     admit_simulator,
@@ -28,8 +27,8 @@ from flowinv.losses.npe import Loss, npe_loss
 from flowinv.models.entrance import admit_estimator, admit_parts, estimator_marks
 from flowinv.models.estimator import Estimator, Variables
 from flowinv.models.posterior import Posterior
-from flowinv.training.candidates import NeverFinite, Tell, preferred
-from flowinv.training.checkpoint import Checkpoints, Marks
+from flowinv.training.candidates import NeverFinite, preferred
+from flowinv.training.checkpoint import Marks, kept_in
 from flowinv.training.config import TrainConfig
 from flowinv.training.loop import Interrupted, Loop, Progress
 from flowinv.training.prepare import Prepared, prepare
@@ -111,12 +110,8 @@ def train(
     key, config = one_key(key), settled(TrainConfig, config, "config")
     config.check()
     if isinstance(getattr(estimator, "flow", None), Candidates):
-        options: dict[str, Any] = {"loss": loss, "should_stop": should_stop}
-
-        def one(own: Estimator, place: Path | None, tell: Tell | None) -> Fit:
-            options.update(folder=place, progress=tell)
-            return train(key, own, data, config, **options)
-
+        options = {"config": config, "loss": loss, "should_stop": should_stop}
+        one = functools.partial(train, key, data=data, **options)
         return preferred(one, estimator.candidates(), folder, progress)
     data = _admitted(estimator, data, loss)
     rows, num_validation = _rows(key, estimator, data, config)
@@ -129,29 +124,22 @@ def train(
     state = programs.initial(key, ready.frozen)
     marks = functools.partial(_marks, key, estimator, loss, config, state, data)
     start = jax.tree.map(jnp.copy, state.params)  # the state's own are donated
-    with _store(folder, marks) as store:
+    with kept_in(folder, marks) as store:
         feed = ready.training if isinstance(data, Dataset) else ready.frozen
         total = schedule.rate_steps
         loop = Loop(programs.run, feed, ready.blocks, config, total, store)
         state, history = loop(state, ready.frozen, progress, should_stop)
     chosen = programs.choose(start, state, ready.blocks)
-    best = Variables(chosen.params, ready.frozen, config.num_members)
     message = _verdict(state, history, bool(chosen.is_start.all()))
-    own, counts = float(chosen.loss.mean()), np.asarray(ready.blocks.counts)
-    losses = np.asarray(chosen.losses).reshape(-1, *counts.shape).mean(0)[counts]
+    best = Variables(chosen.params, ready.frozen, config.num_members)
+    own, losses = float(chosen.loss.mean()), _of_rows(chosen.losses, ready)
     return Fit(estimator, best, history, state, message, own, losses)
 
 
-@contextlib.contextmanager
-def _store(
-    folder: str | Path | None, marks: Callable[[], Marks]
-) -> Iterator[Checkpoints | None]:
-    """Checkpoints in a folder, closed at the end; None without one."""
-    if folder is None:
-        yield None
-        return
-    with contextlib.closing(Checkpoints(Path(folder).expanduser(), marks())) as store:
-        yield store
+def _of_rows(losses: Array, ready: Prepared) -> np.ndarray:
+    """Losses of the validation rows `[N]`, the mean over an ensemble."""
+    counts = np.asarray(ready.blocks.counts)
+    return np.asarray(losses).reshape(-1, *counts.shape).mean(0)[counts]
 
 
 def _admitted(
@@ -187,7 +175,7 @@ def _rows(
         drawn = simulate(own, estimator.prior, data, count)
         held = int(np.asarray(drawn.valid[_SOLVE:]).sum())
         check_at_least("valid validation simulations", held, 2)
-        return _taken(drawn, np.flatnonzero(np.asarray(drawn.valid))), held
+        return indexed(drawn, np.flatnonzero(np.asarray(drawn.valid))), held
     total = int(np.asarray(data.valid).sum())
     num_validation = max(2, round(config.validation_share * total))
     count = total - num_validation
@@ -207,15 +195,7 @@ def _rows(
     own = len(spare) - (slots - num_validation)
     # Empty ones first and last: solves look at rows next to the border.
     parts = spare[:own], order[:count], order[count:], spare[own:]
-    return _taken(data, np.concatenate(parts)), slots
-
-
-def _taken(data: Dataset, order: np.ndarray) -> Dataset:
-    return compiled(_at, once=True)(data, order)
-
-
-def _at(data: Dataset, order: Array) -> Dataset:
-    return jax.tree.map(lambda leaf: leaf[order], data)
+    return indexed(data, np.concatenate(parts)), slots
 
 
 def _shapes(tree: Any) -> Any:

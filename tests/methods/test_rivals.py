@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,7 @@ from flowinv.models.sampled import SamplerConfig
 from flowinv.priors.latent import normal
 from flowinv.tasks.registry import task as get_task
 from flowinv.training.config import TrainConfig
+from flowinv.training.fit import Interrupted
 from flowinv.types import EMPTY, Dataset
 
 TASK = get_task("gaussian_linear:dim=2")
@@ -92,6 +94,7 @@ class Failing:
 
 BRIEF = TrainConfig(batch_size=64, max_epochs=1)
 FEW = SamplerConfig(num_particles=50, moves=1, last_moves=2)
+ENOUGH = SamplerConfig(num_particles=2_000, moves=3, last_moves=5)
 
 
 def small(method):
@@ -141,23 +144,96 @@ class Rarely:
         return jnp.where(fails, jnp.nan, TASK.simulator.simulate(key, theta))
 
 
-@pytest.mark.parametrize("method", [NLE, NRE, SNLE])
+@pytest.mark.parametrize("method", [NLE, NRE])
 def test_few_failures_are_left_out(method):
-    """Of 600 rows 5 fail: what they hold is not looked at."""
-    keys, x = jax.random.split(jax.random.key(3), 1), np.zeros((1, 2), np.float32)
-    if method is SNLE:
-        own = SNLE(2, 300, BRIEF, FEW)
-        done = own.run(keys, small(own), Rarely(0.006), x)
-        assert 0 < (~np.asarray(done.rows[0].valid)).sum() < 8
-        posterior = done.posteriors[0]
-    else:
-        own = method(train=BRIEF, sampling=FEW)
-        data = simulate(keys[0], TASK.prior, TASK.simulator, 600)
-        bad = np.arange(600) % 120 == 7
-        data = data._replace(x=data.x.at[bad].set(jnp.nan), valid=data.valid & ~bad)
-        posterior = own.fit(keys[0], small(own), data).posterior
-    draws = posterior.sample(keys[0], x[0], 100)
-    assert np.isfinite(draws).all()
+    """Of 600 rows 5 fail: what they hold changes no draw."""
+    key, x = jax.random.key(3), np.float32([0.5, -0.3])
+    own = method(train=BRIEF, sampling=ENOUGH)
+    data = simulate(key, TASK.prior, TASK.simulator, 600)
+    bad = np.arange(600) % 120 == 7
+    draws = []
+    for wrong in (np.nan, 1e3):
+        given = data._replace(
+            theta=data.theta.at[bad].set(wrong if np.isfinite(wrong) else 0.0),
+            x=data.x.at[bad].set(wrong),
+            valid=data.valid & ~bad,
+        )
+        posterior = own.fit(key, small(own), given).posterior
+        draws.append(np.asarray(posterior.sample(key, x, 2_000)))
+    np.testing.assert_array_equal(*draws)
+    if method is NLE:
+        assert_exact(draws[0], x)
+
+
+def test_few_failures_of_rounds_are_left_out():
+    keys, x = jax.random.split(jax.random.key(3), 1), np.float32([0.5, -0.3])
+    own = SNLE(2, 300, BRIEF, ENOUGH)
+    done = own.run(keys, small(own), Rarely(0.006), x[None])
+    assert 0 < (~np.asarray(done.rows[0].valid)).sum() < 8
+    assert_exact(done.posteriors[0].sample(keys[0], x, 2_000), x)
+
+
+def assert_exact(draws, x):
+    """Mean x / 2 and variance .05, as the solved start has them from 600 rows.
+
+    Over keys 0 to 19 the worst were .14 sd and 8 %.
+    """
+    draws = np.asarray(draws)
+    sd = np.sqrt(0.05)
+    np.testing.assert_allclose(draws.mean(0), x / 2, atol=0.3 * sd)
+    np.testing.assert_allclose(draws.std(0), sd, rtol=0.15)
+
+
+class Counting:
+    """On the host: notes how many rows each call simulates."""
+
+    x_shape = (2,)
+
+    def __init__(self):
+        self.calls = []
+
+    def simulate_batch(self, key, theta):
+        self.calls.append(len(theta))
+        theta = np.asarray(theta)
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        x = theta + np.sqrt(0.1) * rng.normal(size=theta.shape)
+        return x, np.ones(len(x), bool)
+
+
+def test_rounds_go_on_where_they_were(tmp_path):
+    """Rows of ended rounds are not simulated again, and the answer is the same."""
+    keys, x = jax.random.split(jax.random.key(3), 2), np.float32([[0.5, -0.3], [0, 0]])
+    own, told = SNLE(2, 300, BRIEF, FEW), []
+    whole = own.run(keys, small(own), Counting(), x)
+
+    def asked_to_stop():
+        return len(told) == 3 and len(told) == stop_at
+
+    def run(simulator):
+        return own.run(
+            keys,
+            small(own),
+            simulator,
+            x,
+            folder=tmp_path / "kept",
+            progress=lambda *said: told.append(said),
+            should_stop=asked_to_stop,
+        )
+
+    first, second, stop_at = Counting(), Counting(), 3
+    with pytest.raises(Interrupted):
+        run(first)
+    told.clear()
+    stop_at = 0
+    done = run(second)
+    # Two calls of the probe that tells simulators apart, for each observation begun.
+    simulated = [[n for n in c.calls if n == 300] for c in (first, second)]
+    assert [len(calls) for calls in simulated] == [3, 1]
+    assert [said[:2] for said in told] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for one, other in zip(whole.rows, done.rows, strict=True):
+        chex.assert_trees_all_equal(one, other)
+    for one, other in zip(whole.posteriors, done.posteriors, strict=True):
+        chex.assert_trees_all_equal(one.variables.params, other.variables.params)
 
 
 def test_rounds_of_few_rows_take_smaller_batches():
@@ -215,8 +291,6 @@ def test_rounds_learn_from_all_rows_and_stop(monkeypatch):
     np.testing.assert_array_equal(rows.round, np.repeat([0, 1, 2], 100))
     late = np.asarray(rows.theta)[100:]
     assert abs(late.mean() - 0.2) < 0.02
-    from flowinv.training.fit import Interrupted
-
     with pytest.raises(Interrupted):
         method.run(
             keys, estimator_of(method), TASK.simulator, x, should_stop=lambda: True

@@ -12,9 +12,9 @@ from flowinv.methods.truncated import Cut
 from flowinv.models.posterior import Posterior
 from flowinv.priors.cut import Box
 from flowinv.sequential.boxes import box_at
+from flowinv.sequential.entrance import check_proposal
 from flowinv.sequential.method import Plan
 from flowinv.sequential.proposals import KS_LIMIT, resampled
-from flowinv.sequential.run import check_proposal
 from flowinv.sequential.state import PROPOSE
 from flowinv.sequential.wide import Ball, WideFlow, WideNormal
 
