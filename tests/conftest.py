@@ -109,6 +109,14 @@ def pageless(monkeypatch):
     monkeypatch.setattr("flowinv.report.page.write_report", lambda *_: None)
 
 
+@pytest.fixture(scope="module")
+def small_forests():
+    """Forests of ten trees: for tests of what is done with a score."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowinv.diagnostics.c2st.NUM_TREES", 10)
+        yield
+
+
 @pytest.fixture
 def flowinv(capsys):
     """Run a command in this process: exit code, lines of stdout and of stderr."""

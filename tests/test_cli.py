@@ -174,7 +174,7 @@ def test_doctor_shows_devices_and_versions(flowinv):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, small_forests):
     """A whole tiny experiment, through the command."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.raises(SystemExit) as end:

@@ -29,6 +29,8 @@ from flowinv.diagnostics.device import TOGETHER, at_once
 __all__ = ["CLASSIFIERS", "C2ST", "c2st"]
 
 CLASSIFIERS = ("mlp", "forest", "jax")
+# scikit-learn's own number, and so sbi's.
+NUM_TREES = 100
 
 
 class C2ST(NamedTuple):
@@ -137,7 +139,7 @@ def _classifier(name: str, dim: int, seed: int) -> object:
     if name == "forest":
         from sklearn.ensemble import RandomForestClassifier
 
-        return RandomForestClassifier(random_state=seed)
+        return RandomForestClassifier(NUM_TREES, random_state=seed)
     from sklearn.neural_network import MLPClassifier
 
     return MLPClassifier(

@@ -25,7 +25,7 @@ QUICK = TrainConfig(max_epochs=2, steps_per_epoch=5, warmup_steps=1, num_members
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(tmp_path, monkeypatch, small_forests):
     """Two linear tasks, two observations, one seed; trained for a moment."""
 
     def settings(training):

@@ -113,7 +113,7 @@ def tiny(tmp_path, **changes):
     )
 
 
-@pytest.mark.usefixtures("pageless")
+@pytest.mark.usefixtures("pageless", "small_forests")
 def test_a_task_that_has_changed_is_not_resumed(tmp_path, monkeypatch):
     """What was simulated belongs to the simulator that the file held then."""
     file, config = tmp_path / "mine.py", tiny(tmp_path)

@@ -89,8 +89,14 @@ def test_right_scans_at_any_positions_are_like_their_own():
     assert max(called) <= 10
 
 
+@functools.cache
+def compiled(simulator):
+    """One program for all scans of a simulator."""
+    return jax.jit(simulator.simulate)
+
+
 def beam(task, theta, seed=9):
-    draw = jax.jit(task.simulator.simulate)
+    draw = compiled(task.simulator)
     return np.asarray(draw(jax.random.key(seed), jnp.asarray(theta, jnp.float32)))
 
 

@@ -63,7 +63,7 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(file, tmp_path_factory):
+def finished(file, tmp_path_factory, small_forests):
     """The whole experiment by the file's name."""
     import dataclasses
 
@@ -97,6 +97,7 @@ def test_infer_answers_for_it(flowinv, finished, tmp_path):
     assert "fit" not in said[0]
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_task_object_gives_the_same_numbers(finished, file, tmp_path, timeless):
     import dataclasses
 
@@ -166,6 +167,7 @@ summed = fi.Task(prior, Spring(), summary="parts", summaries={"parts": Parts(5)}
 """
 
 
+@pytest.mark.usefixtures("pageless")
 @pytest.mark.parametrize(
     "method", ["npe", pytest.param("snle", marks=pytest.mark.slow)]
 )

@@ -34,7 +34,7 @@ SLOW_APT = pytest.param(("--method=apt",), marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=[TSNPE, SLOW_APT], ids=["tsnpe", "apt"])
-def finished(request, tmp_path_factory):
+def finished(request, tmp_path_factory, small_forests):
     """Folder of a finished run of each method: two observations, two seeds."""
     out = tmp_path_factory.mktemp("rounds") / "run"
     arguments = ["--observations=1,3", "--seeds=2", f"--out={out}", *QUICK]
@@ -77,6 +77,7 @@ def test_some_rounds_are_scored_and_the_last_always(every, scored):
     assert not np.isfinite(_scores(settings, None, draws)).any()
 
 
+@pytest.mark.usefixtures("pageless")
 def test_resumed_run_computes_no_round_again(flowinv, finished):
     out = finished
     before = json.loads((out / "metrics.json").read_text())
@@ -88,6 +89,7 @@ def test_resumed_run_computes_no_round_again(flowinv, finished):
     assert after == before
 
 
+@pytest.mark.usefixtures("pageless")
 def test_a_users_scan_takes_the_place_of_the_observations(flowinv, tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text("0.1,-0.4\n")

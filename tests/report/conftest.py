@@ -1,5 +1,7 @@
 """A made-up study with everything that a report can show."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from flowinv.report.content import (
     RoundsTrace,
     Step,
 )
+from flowinv.report.page import render_report
 from flowinv.tasks.task import ClassicalFit, Derived, ScanLayout
 
 NAMES = ("mean_x", "mean_y", "std_x", "std_y")
@@ -113,8 +116,6 @@ def make_trace(exact, num_rounds=6):
 @pytest.fixture(scope="session")
 def sequential(content):
     """The same study inferred in rounds; one observation is a user's, without exact."""
-    import dataclasses
-
     first, second, _ = content.observations
     mine = dataclasses.replace(second, exact=None, theta_true=None)
     exact = first.exact
@@ -167,3 +168,27 @@ def content():
         next_steps=steps,
         derived=(Derived("fwhm_x", "um", "std_x", 11.774),),
     )
+
+
+@pytest.fixture(scope="session")
+def small(content):
+    """One observation and one model of the study."""
+    first, model = content.observations[0], content.models["cINN"]
+    answers = {first.label: model.answers[first.label]}
+    return dataclasses.replace(
+        content,
+        observations=(first,),
+        models={"cINN": dataclasses.replace(model, answers=answers, errors=None)},
+    )
+
+
+@pytest.fixture(scope="session")
+def text(content):
+    """The page of the study."""
+    return render_report(content)
+
+
+@pytest.fixture(scope="session")
+def rounds_text(sequential):
+    """The page of the study in rounds."""
+    return render_report(sequential)

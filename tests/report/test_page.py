@@ -45,11 +45,6 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def text(content):
-    return render_report(content)
-
-
 def test_page_is_well_formed_and_small(text):
     page = Page(text)
     assert len(set(page.ids)) == len(page.ids)
@@ -97,10 +92,9 @@ def test_page_says_what_was_found(text):
         assert words in text, words
 
 
-def test_the_first_screen_answers_its_reader(content):
+def test_the_first_screen_answers_its_reader(content, text):
     """Answer, interval, fit and verdict of every parameter; the next command."""
-    page = render_report(content)
-    first = page[page.index('id="answer"') : page.index('id="verdicts"')]
+    first = text[text.index('id="answer"') : text.index('id="verdicts"')]
     observation = content.observations[0]
     assert observation.label in first
     assert "<b>cINN</b>" in first
@@ -121,9 +115,9 @@ def test_the_first_screen_answers_its_reader(content):
     assert first.count("<figure>") == 1
 
 
-def test_a_scan_of_the_users_own_comes_first(sequential):
-    page = render_report(sequential)
-    first = page[page.index('id="answer"') : page.index('id="verdicts"')]
+def test_a_scan_of_the_users_own_comes_first(sequential, rounds_text):
+    begins, ends = map(rounds_text.index, ('id="answer"', 'id="verdicts"'))
+    first = rounds_text[begins:ends]
     mine = sequential.observations[1]
     assert mine.theta_true is None
     assert mine.label in first
@@ -131,15 +125,13 @@ def test_a_scan_of_the_users_own_comes_first(sequential):
     assert "truth" not in first
 
 
-def test_same_content_same_page(content, tmp_path):
+def test_page_shows_rounds_only_where_there_are_some(text, rounds_text):
+    assert "Round by round" in rounds_text
+    assert "Round by round" not in text
+
+
+def test_same_content_same_page(small, tmp_path):
     """Also after a round trip through the run folder."""
-    first, model = content.observations[0], content.models["cINN"]
-    answers = {first.label: model.answers[first.label]}
-    small = dataclasses.replace(
-        content,
-        observations=(first,),
-        models={"cINN": dataclasses.replace(model, answers=answers, errors=None)},
-    )
     save_content(small, tmp_path / "c.npz")
     write_report(load_content(tmp_path / "c.npz"), tmp_path / "report.html")
     written = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -207,18 +199,18 @@ def test_a_browser_draws_the_page(text, tmp_path, scheme):
     assert 0.02 < (np.abs(picture - picture[2, 2]) > 0.3).mean() < 0.5
 
 
-def test_every_number_of_every_check_is_on_the_page(content, monkeypatch):
+def test_every_number_of_every_check_is_on_the_page(small, monkeypatch):
     """Also those of a check that the page has never heard of."""
     mine = CHECKS[0]._replace(name="mine", asks="Is it new?")
     monkeypatch.setattr("flowinv.report.page.CHECKS", (*CHECKS, mine))
-    model = content.models["cINN"]
+    model = small.models["cINN"]
     numbers = {
         **model.results.numbers,
         "mine": {"new_number": np.array([7.125] * 4)},
     }
     results = dataclasses.replace(model.results, numbers=numbers)
     models = {"cINN": dataclasses.replace(model, results=results)}
-    page = render_report(dataclasses.replace(content, models=models))
+    page = render_report(dataclasses.replace(small, models=models))
     part = page[page.index('id="numbers"') :]
     assert part.count(">7.12<") == 4
     for check, found in numbers.items():

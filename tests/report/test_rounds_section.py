@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from flowinv.report.content import load_content, save_content
-from flowinv.report.page import render_report
 from flowinv.report.rounds_plot import rounds_plot
 from flowinv.report.rounds_section import rounds_section
 
@@ -21,11 +20,6 @@ def test_table_and_figures(sequential):
     # Without an exact posterior there is no score to show.
     assert "C2ST (forest)</th>" not in second
     assert "1.0 %" in first
-
-
-def test_page_shows_rounds_only_where_there_are_some(content, sequential):
-    assert "Round by round" in render_report(sequential)
-    assert "Round by round" not in render_report(content)
 
 
 def test_saved_and_read_again(sequential, tmp_path):
