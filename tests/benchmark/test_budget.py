@@ -75,7 +75,7 @@ def test_smaller_budgets_are_the_first_rows_of_larger_ones():
     np.testing.assert_array_equal(few.x, many.x[:300])
 
 
-def test_budgets_are_measured_once(tmp_path, monkeypatch):
+def test_budgets_are_measured_once(tmp_path, monkeypatch, small_forests):
     @dataclasses.dataclass(frozen=True)
     class Brief(NPE):
         train: TrainConfig = QUICK

@@ -38,6 +38,14 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def few_classifiers(monkeypatch):
+    """Five that learn nothing, in the place of a hundred."""
+    few = functools.partial(lc2st.lc2st, num_null=5)
+    monkeypatch.setattr(lc2st, "lc2st", few)
+
+
+@pytest.mark.usefixtures("few_classifiers")
 def test_every_check_speaks_of_a_run(made, flowinv):
     code, out, err = flowinv("diagnose", made, *ASK, "--strict")
     assert (code, err) == (0, [])
@@ -63,14 +71,7 @@ def test_every_check_speaks_of_a_run(made, flowinv):
         assert words in page
 
 
-@pytest.fixture
-def briefly(monkeypatch, pageless):
-    """Without page, and with few classifiers: for tests of neither."""
-    few = functools.partial(lc2st.lc2st, num_null=5)
-    monkeypatch.setattr(lc2st, "lc2st", few)
-
-
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("few_classifiers", "pageless")
 def test_what_is_there_is_not_done_again(made, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(made, folder)
@@ -123,7 +124,7 @@ def test_pairs_stand_in_for_a_simulator(made, tmp_path, flowinv, refused):
     refused(flowinv("diagnose", model, *asked), "with arrays theta and x; got theta")
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("few_classifiers", "pageless")
 def test_a_model_with_calibrated_widths_is_saved(made, tmp_path, flowinv, refused):
     target = tmp_path / "wider"
     assert flowinv("diagnose", made, *ASK, "--widened", target)[0] == 0

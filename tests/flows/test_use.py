@@ -45,7 +45,7 @@ def variables_of(flow: Any, z: np.ndarray, context: Any, scale: float = 0.0) -> 
     """New variables, moved from the identity by `scale`."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: leaf + np.float32(scale * rng.normal(size=leaf.shape)),
+        lambda leaf: np.asarray(leaf) + np.float32(scale * rng.normal(size=leaf.shape)),
         jax.jit(flow.init)(jax.random.key(0), z, context),
     )
 
@@ -89,7 +89,8 @@ def test_a_users_own_map_makes_a_flow():
         variables = jax.jit(flow.init)(jax.random.key(0), z)
         rng = np.random.default_rng(0)
         variables = jax.tree.map(
-            lambda leaf, rng=rng: leaf + 0.3 * rng.normal(size=leaf.shape), variables
+            lambda leaf, rng=rng: leaf + np.float32(0.3 * rng.normal(size=leaf.shape)),
+            jax.tree.map(np.asarray, variables),
         )
         apply = jax.jit(flow.apply, static_argnames="method")
         base, log_det = apply(variables, z, method="inverse_and_log_det")

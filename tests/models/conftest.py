@@ -45,14 +45,19 @@ class Linear:
 
 def disturbed(variables, seed, scale):
     """Trained numbers far from anything sensible."""
-    leaves, tree = jax.tree.flatten(variables.params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    params = _disturbed(variables.params, jax.random.key(seed), scale)
+    return dataclasses.replace(variables, params=params)
+
+
+@jax.jit
+def _disturbed(params, key, scale):
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
     leaves = [
         leaf + scale * jax.random.normal(key, leaf.shape)
         for key, leaf in zip(keys, leaves, strict=True)
     ]
-    params = jax.tree.unflatten(tree, leaves)
-    return dataclasses.replace(variables, params=params)
+    return jax.tree.unflatten(tree, leaves)
 
 
 def _make(prior, flow, *, count=4_000, embedding=None, placed=True, scale=0.0, seed=0):
@@ -98,7 +103,7 @@ def ensemble(boxed):
         for seed in range(3)
     ]
     trees = [member.variables.params for member in members]
-    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
     mixture = dataclasses.replace(boxed.variables, params=params, num_members=3)
     return Posterior(boxed.estimator, mixture), members
 

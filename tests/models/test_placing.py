@@ -21,11 +21,27 @@ from flowinv.models.ridge import Ridge, solve_ridge
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.types import Placed
 
+# Compiled: one by one their operations take longer.
+solve_ridge = jax.jit(solve_ridge)
+place = jax.jit(place, static_argnums=0)
+BOUNDED = priors.uniform([0.0, -3.0], [1.0, 1e4], names=("a", "b"))
+
+
+@jax.jit
+def placed_with_slope(start, features):
+    """Where estimates place the posterior, and the gradient of the sum."""
+
+    def total(features):
+        placed = place(BOUNDED, predict(start, features))
+        return sum(part.sum() for part in placed), placed
+
+    slope, placed = jax.grad(total, has_aux=True)(features)
+    return placed, slope
+
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
 @pytest.mark.parametrize("log_sd", [-20.0, -6.0, 0.0, 5.0])
 def test_estimates_beyond_the_edges_are_finite(size, log_sd):
-    prior = priors.uniform([0.0, -3.0], [1.0, 1e4], names=("a", "b"))
     kernel = np.zeros((2, 2), np.float32)
     start = Ridge(
         np.float32([[1, 0], [0, 1], *3 * [[0, 0]]]),
@@ -36,14 +52,9 @@ def test_estimates_beyond_the_edges_are_finite(size, log_sd):
     draws = np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
     edges = np.float32([[1, -1], [0, 0], [0.999999, -0.999999]])
     features = np.concatenate([size * draws, edges])
-    found = jax.jit(lambda prior, *of: place(prior, predict(*of)), static_argnums=0)
-    placed = found(prior, start, features)
+    placed, gradient = placed_with_slope(start, features)
     chex.assert_shape(placed, (503, 2))
-    chex.assert_tree_all_finite(placed)
-    gradient = jax.grad(lambda f: sum(part.sum() for part in found(prior, start, f)))(
-        features
-    )
-    chex.assert_tree_all_finite(gradient)
+    chex.assert_tree_all_finite((placed, gradient))
 
 
 def test_the_place_finds_a_linear_parameter_and_its_error():
@@ -54,10 +65,10 @@ def test_the_place_finds_a_linear_parameter_and_its_error():
     z = prior.to_latent(np.float32(theta))
     held = np.arange(4_000) >= 3_600
     targets = prior.to_scaled(np.float32(theta), z)
-    ridge = solve_ridge(regression_terms(x), targets, ~held, held)
+    solved = solve_ridge(regression_terms(x), targets, ~held, held)
     inner = np.abs(theta[:, 0] - 5.0) < 4.0
     mean, log_sd = (
-        np.asarray(part)[inner, 0] for part in place(prior, predict(ridge, x))
+        np.asarray(part)[inner, 0] for part in place(prior, predict(solved, x))
     )
     pull = (np.asarray(z)[inner, 0] - mean) / np.exp(log_sd)
     # 3,200 pulls: their sd is known to 1.3 %, the calibrated scale to 6 %.
@@ -87,8 +98,8 @@ def test_an_estimate_is_carried_as_the_regression_would():
     left = rest(target, whole)
     np.testing.assert_allclose(left[:, 0], [1.0, -2.0], atol=1e-4)
     np.testing.assert_allclose(left[:, 1], [0.3, -2.0], atol=1e-6)
-    ridge = Ridge(*(np.zeros((2, 2), np.float32), np.float32([1.0, 0.3])) * 2)
-    again = predict(ridge, jnp.zeros((1, 1)), Placed(*(leaf[:1] for leaf in whole)))
+    solved = Ridge(*(np.zeros((2, 2), np.float32), np.float32([1.0, 0.3])) * 2)
+    again = predict(solved, jnp.zeros((1, 1)), Placed(*(leaf[:1] for leaf in whole)))
     np.testing.assert_allclose(again.mean[0], target[0], atol=1e-5)
     assert float(again.log_sd[0, 0]) == pytest.approx(np.log(0.1) + 1.0, abs=1e-5)
 

@@ -93,9 +93,8 @@ def test_density_is_zero_outside_the_prior(boxed, scans, theta):
 
 def test_a_million_draws_of_a_bad_network_stay_inside(boxed, line, scans):
     x = 30.0 * scans.reshape(6, 3)[:4]  # far from everything it was solved on
-    wild = Posterior(
-        boxed.estimator, jax.tree.map(lambda leaf: 4 * leaf, boxed.variables)
-    )
+    numbers = jax.tree.map(lambda leaf: 4 * np.asarray(leaf), boxed.variables)
+    wild = Posterior(boxed.estimator, numbers)
     for posterior in (wild, line):
         prior = posterior.estimator.prior
         theta = np.asarray(posterior.sample(KEY, x, 250_000))

@@ -16,6 +16,9 @@ from flowinv.models.ridge import (
     solve_ridge,
 )
 
+# Compiled: one by one its operations take longer.
+solve_ridge = jax.jit(solve_ridge)
+
 
 def last(rows, held):
     """Masks of training rows and of the last `held` ones."""
@@ -123,7 +126,7 @@ def test_an_sd_that_varies_is_found():
 def test_features_that_say_nothing_give_the_marginal():
     rng = np.random.default_rng(2)
     z = np.float32(2.0 + 0.5 * rng.normal(size=(5_000, 1)))
-    start = jax.jit(solve_ridge)(jnp.zeros((5_000, 3)), z, *last(5_000, 500))
+    start = solve_ridge(jnp.zeros((5_000, 3)), z, *last(5_000, 500))
     mean, log_sd = start.predict(jnp.zeros((1, 3)))
     # 3 sd of a mean of 4,500 rows is 0.02; the median of 500 residuals gives 6 %.
     assert mean[0, 0] == pytest.approx(2.0, abs=0.03)
@@ -148,13 +151,12 @@ def test_uneven_weights_turn_a_proposal_back_into_the_prior():
     x = np.float32(z + 0.5 * rng.normal(size=(rows, 1)))
     weights = wide * np.exp(-0.5 * z[:, 0] ** 2 * (1.0 - wide**-2))
     train, held = (np.float32(mask * weights) for mask in last(rows, rows // 10))
-    solve = jax.jit(solve_ridge)
-    ridge = solve(x, np.float32(z), train, held, may_vary=False)
+    ridge = solve_ridge(x, np.float32(z), train, held, may_vary=False)
     # Effective rows: 18,000 x 0.66: the slope's error is 0.447 / sqrt(12,000 var x).
     np.testing.assert_allclose(ridge.mean_kernel[0, 0], 0.8, atol=0.015)
     np.testing.assert_allclose(ridge.mean_bias, 0.0, atol=0.02)
     # Without weights the slope is 4 / 4.25: they are not ignored.
-    plain = solve(x, np.float32(z), *last(rows, rows // 10), may_vary=False)
+    plain = solve_ridge(x, np.float32(z), *last(rows, rows // 10), may_vary=False)
     np.testing.assert_allclose(plain.mean_kernel[0, 0], 4.0 / 4.25, atol=0.015)
 
 
@@ -181,12 +183,12 @@ def test_the_sd_is_the_error_of_new_rows_where_rows_are_few(spread):
 def test_rows_in_neither_mask_change_nothing():
     x, z, _, _ = linear_gaussian(600)
     train, held = last(500, 50)
-    alone = jax.jit(solve_ridge)(x[:500], z[:500], train, held)
+    alone = solve_ridge(x[:500], z[:500], train, held)
     rng = np.random.default_rng(3)
     order = rng.permutation(600)
     wild = np.concatenate([x[:500], 1e3 * x[500:]])[order]
     far = np.concatenate([z[:500], 1e3 * z[500:]])[order]
     masks = [np.concatenate([m, np.zeros(100, bool)])[order] for m in (train, held)]
-    among = jax.jit(solve_ridge)(wild, far, *masks)
+    among = solve_ridge(wild, far, *masks)
     for a, b in zip(alone, among, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)

@@ -23,17 +23,18 @@ TABLE = pytest.mark.parametrize("name", EMBEDDINGS)
 def draw(name, *batch):
     module, shape, size = EMBEDDINGS[name]
     x = jax.random.normal(jax.random.key(0), (*batch, *shape))
-    return module, module.init(jax.random.key(1), x), x, size
+    return module, jax.jit(module.init)(jax.random.key(1), x), x, size
 
 
 @TABLE
 def test_shapes_with_any_batch(name):
     module, variables, x, size = draw(name, 2, 3)
-    context = module.apply(variables, x)
+    apply = jax.jit(module.apply)
+    context = apply(variables, x)
     chex.assert_shape(context, (2, 3, size))
     assert context.dtype == jnp.float32
     np.testing.assert_allclose(
-        module.apply(variables, x[1, 2]), context[1, 2], rtol=1e-4, atol=1e-5
+        apply(variables, x[1, 2]), context[1, 2], rtol=1e-4, atol=1e-5
     )
 
 
@@ -44,7 +45,7 @@ def test_every_parameter_has_a_finite_gradient(name):
     def loss(params):
         return (module.apply({"params": params}, x) ** 2).sum()
 
-    gradients = jax.grad(loss)(variables["params"])
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
     chex.assert_tree_all_finite(gradients)
     # In a residual block the last layer is zero at first and holds the first one back.
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):

@@ -71,7 +71,9 @@ def test_draws_follow_the_likelihood(simulator):
     draws = grid_posterior(simulator, PRIOR, x, 3_000, np.random.default_rng(2))
     with jax.enable_x64(True):
         mean = jnp.asarray(draws.mean(axis=0))
-        hessian = jax.hessian(simulator.log_prob)(mean, jnp.asarray(x, jnp.float64))
+        hessian = jax.jit(jax.hessian(simulator.log_prob))(
+            mean, jnp.asarray(x, jnp.float64)
+        )
         laplace = np.linalg.inv(-np.asarray(hessian))
     ratio = np.cov(draws.T) / laplace
     assert np.abs(np.diag(ratio) - 1).max() < 0.12

@@ -178,7 +178,9 @@ def test_fitted_amplitude_and_background():
     x = draws_of(simulator, theta, 2_000)
     assert abs(x[:, 0].mean() - 50.0) < 1.0
     assert abs(x[:, 199].mean() - (0.7 * 4096 + 50)) < 8.0
-    gradient = jax.grad(simulator.log_prob)(theta, jnp.asarray(x[0], jnp.float32))
+    gradient = jax.jit(jax.grad(simulator.log_prob))(
+        theta, jnp.asarray(x[0], jnp.float32)
+    )
     assert np.all(np.isfinite(gradient))
     assert np.all(np.asarray(gradient) != 0)
 
@@ -188,7 +190,7 @@ def test_log_prob_is_finite_far_from_the_data(options):
     simulator = StepScan(**options)
     x = jnp.asarray(draws_of(simulator, THETA, 1)[0], jnp.float32)
     far = jnp.asarray([80.0, 20.0, 1.0, 1.0])
-    value, gradient = jax.value_and_grad(simulator.log_prob)(far, x)
+    value, gradient = jax.jit(jax.value_and_grad(simulator.log_prob))(far, x)
     assert np.isfinite(value)
     assert np.all(np.isfinite(gradient))
 

@@ -223,8 +223,7 @@ def test_nan_in_training_stops_names_the_step_and_keeps_the_best(
     """One training row gives NaN: it comes up in some step of the first epoch."""
     config = dataclasses.replace(settings, max_epochs=3)
     order = jax.random.permutation(jax.random.fold_in(KEY, 0), len(data.theta))
-    training = np.asarray(data.theta[order[:5_400], 0])
-    held = np.asarray(data.theta[order[5_400:], 0])
+    training, held = np.split(np.asarray(data.theta)[np.asarray(order), 0], [5_400])
     assert training.max() > held.max()
     loss = nan_above(training.max() - 1e-4)
     stopped = train(KEY, estimator, data, config, loss=loss)
