@@ -40,8 +40,9 @@ WEIGHT_RANGE = 4.0
 NUM_PASSES = 2
 # Mean of log chi^2_1, and variance of half of it: pi^2 / 8.
 MEAN_LOG_CHI2, LOG_NOISE = -1.27036, 1.2337
-# Median |normal|.
-MEDIAN_NORMAL = 0.6745
+# Median |normal|, and N times the variance of the log of the median of N of them:
+# 1 / (4 f^2), with f = 2 m phi(m) the density of log |normal| at its median log m.
+MEDIAN_NORMAL, MEDIAN_NOISE = 0.6745, 1.3602
 # A residual has this share of the noise's variance at least.
 LEAST_RESIDUAL = 0.05
 # Held-out rows further out than so many sds count as so far.
@@ -273,9 +274,17 @@ def _weights(rows: _Rows, log_sd: _Line) -> Array:
 def _calibrated(rows: _Rows, logs: Array, scale: Array) -> Array:
     """`scale` with the constant at which the median |residual| is a normal's.
 
-    Outliers do not spoil it.
+    Outliers do not spoil it. Of few rows those terms are kept that happen to fit them,
+    which no leverage knows of, and held-out rows lie further out. By how much is known
+    with an error; F of N training rows is taken for the size that it has beforehand, so
+    that it counts where terms are as many as rows and adds no noise where they are few.
     """
-    pull = _median(logs - rows.predict(scale), rows.train + rows.held > 0)
+    rest = logs - rows.predict(scale)
+    own, new = rows.train > 0, rows.held > 0
+    excess = jnp.maximum(_median(rest, new) - _median(rest, own), 0.0)
+    noise = MEDIAN_NOISE * (1.0 / own.sum() + 1.0 / new.sum())
+    before = ((len(scale) - 1) / own.sum()) ** 2
+    pull = _median(rest, own | new) + excess * before / (before + noise)
     return scale.at[-1].add(pull - jnp.log(MEDIAN_NORMAL))
 
 

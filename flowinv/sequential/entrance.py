@@ -42,6 +42,11 @@ __all__ = [
 FEW = 256
 # Rows of the prior that choose the scaling.
 _ROWS = 200
+# Why rows are not their proposal's: of callers, and of rounds that draw them here.
+FROM_OTHERS = "Append rows with the proposal that they were drawn from."
+TOO_NARROW = (
+    "The posterior is narrower than float32 tells apart: raise num_simulations."
+)
 
 
 def admit_rounds(
@@ -152,11 +157,12 @@ def check_first_rows(x: Array, valid: Array, batch_rows: int, batched: bool) -> 
     check_varies(np.asarray(x[few])[np.asarray(valid[few])])
 
 
-def check_proposal(distance: ArrayLike) -> None:
+def check_proposal(distance: ArrayLike, remedy: str = FROM_OTHERS) -> None:
     """Raise unless rows came from the proposal whose density they carry.
 
     Args:
         distance: from `base_distance`; false alarms once in 1e9 tests.
+        remedy: what to do.
 
     Raises:
         ValueError: for rows of another distribution.
@@ -167,5 +173,5 @@ def check_proposal(distance: ArrayLike) -> None:
             "theta",
             "to come from the proposal of its round",
             f"sqrt(N) x Kolmogorov-Smirnov distance {worst:.1f} (limit {KS_LIMIT})",
-            "Append rows with the proposal that they were drawn from.",
+            remedy,
         )

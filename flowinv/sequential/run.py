@@ -28,6 +28,7 @@ from flowinv.models.entrance import estimator_marks
 from flowinv.models.estimator import Estimator
 from flowinv.models.posterior import Posterior
 from flowinv.sequential.entrance import (
+    TOO_NARROW,
     admit_rounds,
     check_first_rows,
     check_proposal,
@@ -201,7 +202,7 @@ class _Driver:
             if first:
                 check_first_rows(x, valid, self.plan.method.batch_rows, self.batched)
             state, distance = programs.append(state, proposal, x, valid, x_obs)
-            check_proposal(distance)
+            check_proposal(distance, TOO_NARROW)
             if first:
                 state = self._with_statistics(state)
             return programs.fit(state, distance, x_obs)

@@ -180,6 +180,29 @@ def test_the_sd_is_the_error_of_new_rows_where_rows_are_few(spread):
     assert 0.95 < np.exp(np.log(own).mean()) < 1.05
 
 
+def test_the_sd_is_the_error_of_new_rows_where_terms_outnumber_the_rows():
+    """100 rows, 120 terms that all say a little: those kept happen to fit the rows.
+
+    By those rows alone the sd would be 50 times too small.
+    """
+    rng = np.random.default_rng(3)
+    count, size, sets = 100, 120, 60
+    gains = 0.1 * rng.normal(size=(sets, size, 1))
+    features = np.float32(rng.normal(size=(sets, count, size)))
+    noise = 0.1 * rng.normal(size=(sets, count, 1))
+    targets = np.float32(features @ gains + noise)
+    masks = (np.tile(mask, (sets, 1)) for mask in last(count, count // 10))
+    solve = jax.jit(jax.vmap(lambda *row: solve_ridge(*row, may_vary=False)))
+    ridge = solve(features, targets, *masks)
+    new = np.float32(rng.normal(size=(sets, 400, size)))
+    mean, log_sd = jax.vmap(Ridge.predict)(ridge, new)
+    error = (new @ gains)[..., 0] + 0.1 * rng.normal(size=new.shape[:2]) - mean[..., 0]
+    own = np.median(np.abs(error), -1) / 0.6745 / np.exp(log_sd[:, 0, 0])
+    # Ten held-out rows give an sd to 40 %, 60 such of them together to 5 %.
+    assert 0.8 < np.exp(np.log(own).mean()) < 1.4
+    assert own.max() < 5
+
+
 def test_rows_in_neither_mask_change_nothing():
     x, z, _, _ = linear_gaussian(600)
     train, held = last(500, 50)
