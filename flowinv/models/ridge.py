@@ -188,8 +188,9 @@ def _column(
         logs = _log_residual(rows, target, line, floor)
         problem = _Problem(logs - 0.5 * MEAN_LOG_CHI2, ones, gram, LOG_NOISE)
         log_sd = _evidence(rows, problem, scale, steps)
-        plain = _calibrated(rows, logs, jnp.zeros_like(log_sd.kernel))
-        varying = _calibrated(rows, logs, log_sd.kernel)
+        # Side by side: the compiled program sorts once.
+        scales = jnp.stack([jnp.zeros_like(log_sd.kernel), log_sd.kernel])
+        plain, varying = jax.vmap(lambda own: _calibrated(rows, logs, own))(scales)
         answers = _Answer(line.kernel, plain), _Answer(line.kernel, varying)
         return (_weights(rows, log_sd), line.penalty, log_sd.penalty), answers
 
@@ -265,7 +266,7 @@ def _log_residual(rows: _Rows, target: Array, line: _Line, floor: Array) -> Arra
 def _weights(rows: _Rows, log_sd: _Line) -> Array:
     """Weights 1 / sd^2 of the rows, of mean 1 over those that train, `[N]`."""
     spread = rows.predict(log_sd.kernel)
-    spread = spread - _median(spread, rows.train > 0)
+    spread = spread - _medians(spread, rows.train[None] > 0)[0]
     spread = jnp.clip(spread, -WEIGHT_RANGE / 2, WEIGHT_RANGE / 2)
     weights = jnp.exp(-2.0 * spread)
     return weights * rows.count / (weights * rows.train).sum()
@@ -281,10 +282,11 @@ def _calibrated(rows: _Rows, logs: Array, scale: Array) -> Array:
     """
     rest = logs - rows.predict(scale)
     own, new = rows.train > 0, rows.held > 0
-    excess = jnp.maximum(_median(rest, new) - _median(rest, own), 0.0)
+    middle, *each = _medians(rest, jnp.stack([own | new, own, new]))
+    excess = jnp.maximum(each[1] - each[0], 0.0)
     noise = MEDIAN_NOISE * (1.0 / own.sum() + 1.0 / new.sum())
     before = ((len(scale) - 1) / own.sum()) ** 2
-    pull = _median(rest, own | new) + excess * before / (before + noise)
+    pull = middle + excess * before / (before + noise)
     return scale.at[-1].add(pull - jnp.log(MEDIAN_NORMAL))
 
 
@@ -302,8 +304,11 @@ def _clearly_better(rows: _Rows, target: Array, new: _Answer, old: _Answer) -> A
     return (mean > error) & jnp.isfinite(mean)
 
 
-def _median(values: Array, mask: Array) -> Array:
-    """Median of the masked entries of `values` `[N]`."""
-    ordered = jnp.sort(jnp.where(mask, values, jnp.inf))
-    count = mask.sum()
-    return 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])
+def _medians(values: Array, masks: Array) -> Array:
+    """Medians of the entries of `values` `[N]` under each mask of `[M, N]`, `[M]`."""
+    order = jnp.argsort(values)
+    counts = jnp.cumsum(masks[:, order], -1, dtype=jnp.int32)
+    total = counts[:, -1:]
+    middles = (counts > (total - 1) // 2), (counts > total // 2)
+    low, high = (values[order][jnp.argmax(middle, -1)] for middle in middles)
+    return 0.5 * (low + high)
