@@ -278,7 +278,7 @@ def _calibrated(rows: _Rows, logs: Array, scale: Array) -> Array:
     Outliers do not spoil it. Of few rows those terms are kept that happen to fit them,
     which no leverage knows of, and held-out rows lie further out. By how much is known
     with an error; F of N training rows is taken for the size that it has beforehand, so
-    that it counts where terms are as many as rows and adds no noise where they are few.
+    that it counts where terms are as many as rows, and little where they are few.
     """
     rest = logs - rows.predict(scale)
     own, new = rows.train > 0, rows.held > 0

@@ -45,7 +45,6 @@ def few_classifiers(monkeypatch):
     monkeypatch.setattr(lc2st, "lc2st", few)
 
 
-@pytest.mark.usefixtures("few_classifiers")
 def test_every_check_speaks_of_a_run(made, flowinv):
     code, out, err = flowinv("diagnose", made, *ASK, "--strict")
     assert (code, err) == (0, [])
