@@ -18,6 +18,7 @@ References:
     Tipping 2001, Sparse Bayesian learning, JMLR 1, 211.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -66,8 +67,8 @@ class Ridge(NamedTuple):
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and log sd, `[..., D]` each, from features `[..., F]`."""
-        mean = jnp.matmul(features, self.mean_kernel, precision="highest")
-        log_sd = jnp.matmul(features, self.scale_kernel, precision="highest")
+        mean = _product(features, self.mean_kernel)
+        log_sd = _product(features, self.scale_kernel)
         return mean + self.mean_bias, log_sd + self.scale_bias
 
 
@@ -87,11 +88,11 @@ class _Rows(NamedTuple):
         """Products of the training rows, per row."""
         use = self.train if weights is None else self.train * weights
         rows = self.design * use[:, None]
-        return jnp.matmul(rows.T, self.design, precision="highest") / self.count
+        return _product(rows.T, self.design) / self.count
 
     def predict(self, kernel: Array) -> Array:
         """Values of a regression, `[N]`."""
-        return jnp.matmul(self.design, kernel, precision="highest")
+        return _product(self.design, kernel)
 
 
 class _Problem(NamedTuple):
@@ -168,9 +169,9 @@ def solve_ridge(
     mean, scale = jax.tree.map(lambda a, b: jnp.where(better, a, b), varying, plain)
     return Ridge(
         mean[:, :-1].T,
-        mean[:, -1] - jnp.matmul(mean[:, :-1], centre, precision="highest"),
+        mean[:, -1] - _product(mean[:, :-1], centre),
         scale[:, :-1].T,
-        scale[:, -1] - jnp.matmul(scale[:, :-1], centre, precision="highest"),
+        scale[:, -1] - _product(scale[:, :-1], centre),
     )
 
 
@@ -179,26 +180,32 @@ def _column(
 ) -> tuple[_Answer, _Answer, Array]:
     """One output with one sd, with an sd that varies, and whether it clearly does."""
     ones = jnp.ones_like(target)
-    start = jnp.ones_like(gram[0]) / rows.count
 
-    def once(last: tuple[Array, Array, Array], steps: Array) -> tuple[Any, Any]:
-        weights, mean, scale = last
-        problem = _Problem(target, weights, rows.gram(weights))
-        line = _evidence(rows, problem, mean, steps)
+    def once(last: tuple[_Line, _Line], steps: Array) -> tuple[Any, Any]:
+        mean, scale = last
+
+        def weighted() -> tuple[Array, Array]:
+            weights = _weights(rows, scale)
+            return weights, rows.gram(weights)
+
+        first = steps == FIRST_STEPS
+        weights, own = jax.lax.cond(first, lambda: (ones, gram), weighted)
+        line = _evidence(rows, _Problem(target, weights, own), mean.penalty, steps)
         logs = _log_residual(rows, target, line, floor)
         problem = _Problem(logs - 0.5 * MEAN_LOG_CHI2, ones, gram, LOG_NOISE)
-        log_sd = _evidence(rows, problem, scale, steps)
-        # Side by side: the compiled program sorts once.
-        scales = jnp.stack([jnp.zeros_like(log_sd.kernel), log_sd.kernel])
-        plain, varying = jax.vmap(lambda own: _calibrated(rows, logs, own))(scales)
-        answers = _Answer(line.kernel, plain), _Answer(line.kernel, varying)
-        return (_weights(rows, log_sd), line.penalty, log_sd.penalty), answers
+        log_sd = _evidence(rows, problem, scale.penalty, steps)
+        return (line, log_sd), (line.kernel, log_sd.kernel, logs)
 
     # One loop: the compiled program holds the regressions once.
+    none = jnp.zeros_like(gram[0])
+    start = _Line(none, none + 1.0 / rows.count, jnp.zeros_like(rows.count))
     steps = jnp.asarray([FIRST_STEPS] + NUM_PASSES * [MORE_STEPS], jnp.int32)
-    _, (plain, varying) = jax.lax.scan(once, (ones, start, start), steps)
-    plain = jax.tree.map(lambda leaf: leaf[0], plain)
-    varying = jax.tree.map(lambda leaf: leaf[-1], varying)
+    _, passes = jax.lax.scan(once, (start, start), steps)
+    # One sd at the first pass, one that varies at the last: sorted side by side.
+    means, scales, logs = (leaf[jnp.asarray([0, -1])] for leaf in passes)
+    scales = scales * jnp.asarray([[0.0], [1.0]])
+    scales = jax.vmap(lambda *own: _calibrated(rows, *own))(logs, scales)
+    plain, varying = (_Answer(means[i], scales[i]) for i in range(2))
     return plain, varying, _clearly_better(rows, target, varying, plain)
 
 
@@ -214,29 +221,39 @@ def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: Array) -> _
     target, weights, gram, noise = problem
     count, use = rows.count, rows.train * weights
     power = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 1e-12))
-    moment = jnp.matmul(rows.design.T, use * target, precision="highest") / count
+    # From the left: a product with the transposed design takes ten times as long.
+    moment = _product(use * target, rows.design) / count
     gram, moment = gram / (power * power[:, None]), moment / power
     # The constant, last, is free.
     penalised = jnp.ones_like(power).at[-1].set(0.0)
 
     def solve(penalty: Array) -> tuple[Array, Array, Array]:
         system = gram + jnp.diag(penalty + 1e-9)
-        inverse = jnp.linalg.inv(system)
-        spread = jnp.maximum(jnp.diagonal(inverse), 1e-12)
-        kernel = jnp.zeros_like(moment)
-        # The inverse of nearly collinear terms is rough: what it leaves is solved too.
-        for _ in range(NUM_REFINEMENTS):
-            rest = moment - jnp.matmul(system, kernel, precision="highest")
-            kernel = kernel + jnp.matmul(inverse, rest, precision="highest")
+        kernel, spread = _solved(system, moment)
+        spread = jnp.maximum(spread, 1e-12)
         return kernel, spread, jnp.clip(1.0 - penalty * spread, 1e-6, 1.0)
+
+    # Squared errors of a kernel near that of the first penalties, from the rest which
+    # that one leaves: a pass over the rows at each step would take as long as all else.
+    first, *_ = solve(penalty * penalised)
+    error = target - rows.predict(first / power)
+    rest = _product(use * error, rows.design) / (count * power)
+    least = (use * error**2).sum() / count
+    # An exact regression's rest, which rounding makes zero or negative.
+    smallest = 1e-14 * (use * target**2).sum() / count + 1e-30
+
+    def squares(kernel: Array) -> Array:
+        off = kernel - first
+        curved = _product(gram, off)
+        return least + jnp.vdot(off, curved - 2.0 * rest, precision="highest")
 
     def step(number: Array, last: _Line) -> _Line:
         penalty = last.penalty
         kernel, spread, terms = solve(penalty)
         variance = noise
         if variance is None:
-            error = target - rows.predict(kernel / power)
-            variance = (use * error**2).sum() / jnp.maximum(count - terms.sum(), 1.0)
+            share = jnp.maximum(1.0 - terms.sum() / count, 1.0 / count)
+            variance = jnp.maximum(squares(kernel), smallest) / share
         new = terms * variance / (count * jnp.maximum(kernel**2, 1e-20))
         # A coefficient of t errors before shrinking has t^2 - 1 after it.
         signal = kernel**2 * count / (variance * spread)
@@ -249,6 +266,39 @@ def _evidence(rows: _Rows, problem: _Problem, penalty: Array, steps: Array) -> _
     begin = _Line(jnp.zeros_like(moment), penalty * penalised, jnp.zeros_like(count))
     line = jax.lax.fori_loop(0, steps + 1, step, begin)
     return line._replace(kernel=line.kernel / power)
+
+
+def _solved(matrix: Array, moment: Array) -> tuple[Array, Array]:
+    """Solution of a symmetric positive system, and its inverse's diagonal, `[F]` each.
+
+    By Cholesky's factor; where float32 has none, by LU, which takes twice as long.
+    """
+    one = jnp.eye(len(matrix), dtype=matrix.dtype)
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    half = jax.lax.linalg.triangular_solve(factor, one, left_side=True, lower=True)
+
+    def refined(inverse: Callable[[Array], Array]) -> Array:
+        """What nearly collinear terms leave is solved too: their inverse is rough."""
+        kernel = jnp.zeros_like(moment)
+        for _ in range(NUM_REFINEMENTS):
+            kernel = kernel + inverse(moment - _product(matrix, kernel))
+        return kernel
+
+    def by_factor() -> tuple[Array, Array]:
+        solution = refined(lambda rest: _product(_product(half, rest), half))
+        return solution, (half**2).sum(0)
+
+    def by_inverse() -> tuple[Array, Array]:
+        inverse = jnp.linalg.inv(matrix)
+        solution = refined(lambda rest: _product(inverse, rest))
+        return solution, jnp.diagonal(inverse)
+
+    # Without a factor there is not a number anywhere.
+    return jax.lax.cond(jnp.isfinite(factor[0, 0]), by_factor, by_inverse)
+
+
+def _product(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision="highest")
 
 
 def _log_residual(rows: _Rows, target: Array, line: _Line, floor: Array) -> Array:

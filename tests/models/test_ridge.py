@@ -13,6 +13,7 @@ from flowinv.models.ridge import (
     _evidence,
     _Problem,
     _Rows,
+    _solved,
     solve_ridge,
 )
 
@@ -86,6 +87,21 @@ def test_penalties_maximise_the_evidence(weighted):
     scaled = design.T * weight / np.exp(found[size])
     kernel = np.linalg.solve(scaled @ design + np.diag(precision), scaled @ target)
     np.testing.assert_allclose(line.kernel, kernel, rtol=1e-3)
+
+
+@pytest.mark.parametrize("definite", [True, False])
+def test_a_system_is_solved_with_and_without_a_factor(definite):
+    """Against float64; a matrix that is not positive has no Cholesky factor."""
+    rng = np.random.default_rng(11)
+    rows = rng.normal(size=(60, 12))
+    matrix = rows.T @ rows / 60
+    if not definite:
+        matrix[0, 0] = -1.0
+    moment = rng.normal(size=12)
+    solution, spread = jax.jit(_solved)(np.float32(matrix), np.float32(moment))
+    np.testing.assert_allclose(solution, np.linalg.solve(matrix, moment), rtol=1e-4)
+    inverse = np.diagonal(np.linalg.inv(matrix))
+    np.testing.assert_allclose(spread, inverse, rtol=1e-4)
 
 
 def test_terms_that_say_nothing_are_gone():
