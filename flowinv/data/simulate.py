@@ -84,7 +84,6 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     *,
     first_row: int = 0,
-    round_index: int = 0,
 ) -> Dataset:
     """Draw `num_simulations` pairs (theta, x) in chunks of one compiled size.
 
@@ -97,7 +96,6 @@ def simulate(
             the memory limit has room for.
         progress: called as progress(rows_done, N) after every chunk.
         first_row: number of the first row; N of an earlier call continues it.
-        round_index: what the `round` column says.
 
     Returns:
         Dataset of N rows; `valid` is False where x was not finite.
@@ -131,7 +129,7 @@ def simulate(
             into[start : start + count] = np.asarray(part)[:count]
         if progress is not None:
             progress(start + count, num_simulations)
-    rounds = jnp.full(num_simulations, round_index, jnp.int32)
+    rounds = jnp.zeros(num_simulations, jnp.int32)
     return Dataset(jnp.asarray(theta), jnp.asarray(x), jnp.asarray(valid), rounds)
 
 

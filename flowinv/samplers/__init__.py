@@ -5,10 +5,11 @@ They need a prior and a simulator, no network: exact references for what a flow 
 
 from flowinv.samplers.classical import ClassicalFit, classical_fit
 from flowinv.samplers.grid import grid_posterior
-from flowinv.samplers.nuts import NutsResult, nuts_posterior
+from flowinv.samplers.nuts import NutsConfig, NutsResult, nuts_posterior
 
 __all__ = [
     "ClassicalFit",
+    "NutsConfig",
     "NutsResult",
     "classical_fit",
     "grid_posterior",

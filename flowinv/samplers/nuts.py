@@ -9,6 +9,7 @@ References:
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
@@ -23,7 +24,7 @@ from flowinv.priors.latent import Prior
 if TYPE_CHECKING:
     from numpyro.infer import MCMC
 
-__all__ = ["NutsResult", "nuts_posterior"]
+__all__ = ["NutsConfig", "NutsResult", "nuts_posterior"]
 
 CANDIDATES = 2048  # prior draws among which each chain's start is chosen
 NEWTON_STEPS = 60
@@ -38,6 +39,29 @@ class _LikelihoodSimulator(Protocol):
     def log_prob(self, theta: ArrayLike, x: ArrayLike) -> Array:
         """Return the log-likelihood up to a constant in theta."""
         ...
+
+
+@dataclass(frozen=True)
+class NutsConfig:
+    """How chains run.
+
+    Attributes:
+        num_chains: number of chains; a power of two.
+        num_warmup: adaptation steps of each chain, not kept.
+        thinning: steps of a chain for one draw kept. Posteriors that two edges of the
+            prior cut need about three for draws that are nearly independent.
+    """
+
+    num_chains: int = 4
+    num_warmup: int = 500
+    thinning: int = 3
+
+    def check(self) -> None:
+        """Raise ValueError for a setting out of range."""
+        check_at_least("num_warmup", self.num_warmup, 1)
+        check_at_least("thinning", self.thinning, 1)
+        if self.num_chains < 1 or CANDIDATES % self.num_chains:
+            fail("num_chains", f"to divide {CANDIDATES}", self.num_chains)
 
 
 class NutsResult(NamedTuple):
@@ -97,10 +121,7 @@ def nuts_posterior(
     x: ArrayLike,
     num_samples: int,
     key: Array,
-    *,
-    num_chains: int = 4,
-    num_warmup: int = 500,
-    thinning: int = 3,
+    config: NutsConfig = NutsConfig(),
 ) -> NutsResult:
     """Draw from p(theta | x) with numpyro's NUTS, chains vectorised.
 
@@ -109,12 +130,9 @@ def nuts_posterior(
         prior: prior over the simulator's parameters.
         x: one observation with the simulator's `x_shape`.
         num_samples: number of draws n, all chains together; rounded up to a multiple
-            of `num_chains`, then cut.
+            of the number of chains, then cut.
         key: typed key.
-        num_chains: number of chains; a power of two.
-        num_warmup: adaptation steps of each chain, not kept.
-        thinning: steps of a chain for one draw kept. Posteriors that two edges of the
-            prior cut need about three for draws that are nearly independent.
+        config: how chains run.
 
     Returns:
         The draws with r_hat, effective sample size and number of divergences.
@@ -122,8 +140,10 @@ def nuts_posterior(
     Raises:
         ValueError: for wrong shapes, or a simulator without a likelihood.
     """
-    _check(simulator, num_samples, num_chains, num_warmup)
-    check_at_least("thinning", thinning, 1)
+    config.check()
+    check_at_least("num_samples", num_samples, 1)
+    if not hasattr(simulator, "log_prob"):
+        fail("simulator", "with log_prob(theta, x)", type(simulator).__name__)
     x = jnp.asarray(x)
     check_shape("x", x.shape, simulator.x_shape)
 
@@ -132,7 +152,7 @@ def nuts_posterior(
         return -simulator.log_prob(theta, x) - prior.latent_log_prob(z)
 
     key_start, key_offset, key_run = jax.random.split(key, 3)
-    find = jax.jit(lambda key: _starts(key, prior, potential, num_chains))
+    find = jax.jit(lambda key: _starts(key, prior, potential, config.num_chains))
     starts, factor = find(key_start)
     origin = starts[jax.vmap(potential)(starts).argmin()]
 
@@ -142,9 +162,8 @@ def nuts_posterior(
     first = jnp.linalg.solve(factor, (starts - origin).T).T
     # A chain that found the mode starts at a typical distance from it.
     first = first + jax.random.normal(key_offset, first.shape, first.dtype) * 0.5
-    per_chain = max(-(-num_samples // num_chains), 4)
-    mcmc = _machine(whitened, num_warmup, per_chain, num_chains, thinning)
-    init = first if num_chains > 1 else first[0]
+    mcmc = _machine(whitened, max(-(-num_samples // config.num_chains), 4), config)
+    init = first if config.num_chains > 1 else first[0]
     mcmc.run(key_run, init_params=init, extra_fields=("diverging",))
     z = origin + mcmc.get_samples(group_by_chain=True) @ factor.T
     divergent = int(mcmc.get_extra_fields()["diverging"].sum())
@@ -152,35 +171,20 @@ def nuts_posterior(
 
 
 def _machine(
-    potential: Callable[[Array], Array],
-    num_warmup: int,
-    num_samples: int,
-    num_chains: int,
-    thinning: int,
+    potential: Callable[[Array], Array], num_samples: int, config: NutsConfig
 ) -> "MCMC":
     """NUTS with a dense mass matrix, all chains in one vectorised program."""
     from numpyro.infer import MCMC, NUTS
 
     return MCMC(
         NUTS(potential_fn=potential, dense_mass=True, target_accept_prob=0.85),
-        num_warmup=num_warmup,
-        num_samples=num_samples * thinning,
-        thinning=thinning,
-        num_chains=num_chains,
+        num_warmup=config.num_warmup,
+        num_samples=num_samples * config.thinning,
+        thinning=config.thinning,
+        num_chains=config.num_chains,
         chain_method="vectorized",
         progress_bar=False,
     )
-
-
-def _check(
-    simulator: _LikelihoodSimulator, num_samples: int, num_chains: int, num_warmup: int
-) -> None:
-    check_at_least("num_samples", num_samples, 1)
-    check_at_least("num_warmup", num_warmup, 1)
-    if num_chains < 1 or CANDIDATES % num_chains:
-        fail("num_chains", f"to divide {CANDIDATES}", num_chains)
-    if not hasattr(simulator, "log_prob"):
-        fail("simulator", "with log_prob(theta, x)", type(simulator).__name__)
 
 
 def _result(chains: np.ndarray, num_samples: int, num_divergent: int) -> NutsResult:

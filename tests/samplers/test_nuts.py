@@ -13,7 +13,7 @@ from scipy import stats
 from flowinv.diagnostics.c2st import c2st
 from flowinv.priors.latent import uniform
 from flowinv.samplers.grid import grid_posterior
-from flowinv.samplers.nuts import nuts_posterior
+from flowinv.samplers.nuts import NutsConfig, nuts_posterior
 from flowinv.simulators.beam_profile import BeamProfile
 from flowinv.simulators.knife_edge import StepScan, lattice_axes
 from flowinv.tasks.task import ExactDraws
@@ -67,7 +67,7 @@ def test_turned_beam_with_nuisance():
     theta = [45.0, 60.0, 12.0, 5.0, 20.0, 0.5]
     x = simulated(simulator, theta, seed=1)
     chains = nuts_posterior(
-        simulator, prior, x, NUM_DRAWS, jax.random.key(3), num_warmup=800
+        simulator, prior, x, NUM_DRAWS, jax.random.key(3), NutsConfig(num_warmup=800)
     )
     draws = chains.draws
     assert np.all(np.asarray(prior.contains(draws)))
@@ -103,11 +103,11 @@ def test_single_chain_and_refusals():
     x = simulated(simulator, THETA)
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="num_chains to divide 2048"):
-        nuts_posterior(simulator, prior, x, 10, key, num_chains=3)
+        nuts_posterior(simulator, prior, x, 10, key, NutsConfig(num_chains=3))
     with pytest.raises(ValueError, match=r"x with shape \(200,\)"):
         nuts_posterior(simulator, prior, np.ones(7), 10, key)
     with pytest.raises(ValueError, match="num_samples of at least 1"):
         nuts_posterior(simulator, prior, x, 0, key)
-    chain = nuts_posterior(simulator, prior, x, 7, key, num_chains=1, num_warmup=50)
+    chain = nuts_posterior(simulator, prior, x, 7, key, NutsConfig(1, num_warmup=50))
     assert chain.draws.shape == (7, 4)
     assert np.all(np.asarray(prior.contains(chain.draws)))
