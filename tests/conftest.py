@@ -1,6 +1,7 @@
 """What all tests share: the same examples each time; GPU tests only on a GPU."""
 
 import ctypes
+import fnmatch
 import gc
 import os
 from importlib.metadata import version
@@ -55,8 +56,19 @@ def _is_short(item: pytest.Item) -> int:
     return next(ranks, len(LONG))
 
 
+def _is_later(item: pytest.Item) -> bool:
+    """Whether a test's parameters are named in its mark `later`."""
+    name = item.callspec.id if hasattr(item, "callspec") else ""
+    patterns = (p for mark in item.iter_markers("later") for p in mark.args)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are put aside
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_is_short)
+    for item in items:
+        if _is_later(item):
+            item.add_marker(pytest.mark.slow)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -60,6 +60,7 @@ def assert_float32(tree):
 @pytest.mark.parametrize(
     ("flow", "kind"), marked(itertools.product(FLOWS, ("box", "mixed")))
 )
+@pytest.mark.slow
 def test_training_asking_and_files(flow, kind, tmp_path):
     prior = make_prior(kind)
     estimator = fi.Estimator(prior, FLOWS[flow])

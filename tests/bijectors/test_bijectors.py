@@ -183,6 +183,7 @@ def double(tree: Any) -> Any:
 @TABLE
 @DIMS
 @pytest.mark.parametrize("size", [2.0, 1e6])
+@pytest.mark.later("2.0-*-stack_unrolled")
 def test_round_trip_loses_no_more_than_rounding_does(name, dim, size):
     # Moving y by one float32 rounding, of |y| or of the knots' bound of 5, costs
     # `inherent`, seen in float64: no float32 code can do better. A chain of k maps
@@ -223,6 +224,7 @@ def test_spline_round_trip_on_a_bound_of_five(num_bins, scale, most):
 
 @TABLE
 @DIMS
+@pytest.mark.later("*-stack_unrolled")
 def test_log_det_is_that_of_the_jacobian(name, dim):
     case = CASES[name]
     with jax.enable_x64(True):
@@ -259,6 +261,7 @@ def test_zero_parameters_are_the_identity(name, dim):
 
 
 @TABLE
+@pytest.mark.later("stack_unrolled")
 def test_vmap_and_batch_equal_a_loop(name):
     params, x = CASES[name].params(5, 1.0), points(5)[:6]
     for direction in directions(name):
@@ -277,6 +280,7 @@ def test_vmap_and_batch_equal_a_loop(name):
 
 
 @TABLE
+@pytest.mark.later("stack_unrolled")
 def test_gradients_are_finite_at_knots_on_the_bound_and_far_outside(name):
     case, dim = CASES[name], 2
 

@@ -19,6 +19,7 @@ def test_agrees_with_reference_implementation(vectors, classifier, case):
 
 
 @pytest.mark.parametrize("classifier", REFERENCE)
+@pytest.mark.later("mlp", "forest")
 def test_units_do_not_matter(classifier):
     """Thin posteriors far from zero are z-scored before the cast to float32."""
     rng = np.random.default_rng(3)
@@ -41,6 +42,7 @@ def test_narrow_posterior_is_told_apart():
 
 
 @pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.later("2")
 def test_many_observations_in_one_call(monkeypatch, together):
     """Three, of which two train side by side: as each alone, but for their starts."""
     monkeypatch.setattr(module, "TOGETHER", together)
@@ -81,6 +83,7 @@ def test_bad_input(samples, options, message):
 
 @pytest.mark.parametrize("classifier", REFERENCE)
 @pytest.mark.parametrize("shift", [0.0, 2.0])
+@pytest.mark.later("0.0-mlp", "2.0-forest")
 def test_is_near_the_best_that_can_be_known(classifier, shift):
     """Two normals at a distance s: no classifier is right more often than Phi(s / 2).
 

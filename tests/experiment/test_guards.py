@@ -141,6 +141,7 @@ def said(kind):
     ("kind", "fault"),
     [(k, f) for k in SPECS for f in FAULTS if k == "scan" or f not in TURNED],
 )
+@pytest.mark.later("profile-*")
 def test_what_is_wrong_is_caught(kind, fault):
     found = said(kind)[fault]
     assert found

@@ -79,6 +79,7 @@ def test_the_run_speaks_the_scans_units_and_answers_it(finished):
         assert words in page
 
 
+@pytest.mark.slow
 def test_its_model_answers_files_of_the_same_places(finished, flowinv, tmp_path):
     scan = write(tmp_path / "next.txt", order=slice(None, None, -1))
     code, out, err = flowinv("infer", finished, "--x", scan)

@@ -171,6 +171,7 @@ summed = fi.Task(prior, Spring(), summary="parts", summaries={"parts": Parts(5)}
 @pytest.mark.parametrize(
     "method", ["npe", pytest.param("snle", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_tasks_own_summary_is_known_wherever_its_run_is_read(
     method, flowinv, tmp_path, monkeypatch
 ):

@@ -111,6 +111,7 @@ def broken(settings, tmp_path_factory):
     return folder, answers
 
 
+@pytest.mark.slow
 def test_a_signal_answers_in_one_line_and_exits_143(broken):
     folder, answers = broken
     assert [code for code, *_ in answers] == [143, -signal.SIGKILL]

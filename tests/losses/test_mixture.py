@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from jax import Array
 from scipy import stats
 from scipy.special import logsumexp
@@ -142,6 +143,7 @@ def test_not_positive_definite_is_nan():
     assert np.isnan(mixture_apt_loss(wide, wide, jnp.zeros((1, 2)))).all()
 
 
+@pytest.mark.slow
 def test_atomic_and_closed_form_agree_on_a_gaussian_problem():
     """x = z + 0.5 noise, rows from a wrong proposal: both losses find N(0.8 x, 0.2).
 

@@ -64,6 +64,7 @@ def test_likelihood_is_the_simulators(trained):
     )
 
 
+@pytest.mark.slow
 def test_it_emulates_the_simulator(trained):
     theta = np.array([[1.0, -1.0], [3.0, 0.0]], np.float32)
     y = trained.posterior.learned.sample(jax.random.key(0), theta, 4_000)
@@ -160,6 +161,7 @@ def test_levels_of_discrete_numbers_add_up_to_one():
     assert len(np.unique(np.asarray(spread.theta))) > 0.99 * rows
 
 
+@pytest.mark.slow
 def test_more_networks_are_an_equal_mixture(trained, ratio):
     x, theta = simulations(20, 3).x, simulations(20, 3).theta
     for posterior in (trained.posterior, ratio.posterior):

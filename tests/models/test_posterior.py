@@ -66,6 +66,7 @@ def grid(prior, points):
     return mesh.reshape(-1, prior.dim).astype(np.float32), volume
 
 
+@pytest.mark.slow
 def test_density_integrates_to_one_over_a_line(line, scans):
     theta, volume = grid(line.estimator.prior, 20_001)
     x = scans.reshape(6, 3)
@@ -120,6 +121,7 @@ def test_draws_follow_the_density(boxed, line, scans):
             np.testing.assert_allclose(got / 20_000, expected, atol=0.023)
 
 
+@pytest.mark.slow
 def test_solved_start_is_the_linear_gaussian_posterior(solved, linear):
     """Means within 0.1 sds and sds within 5 %: 3,600 rows solve the regression."""
     x = np.array([[1.0, 0.2, 0.1], [-1.5, 0.5, 0.3], [0.2, -1.0, 0.0]], np.float32)

@@ -102,6 +102,7 @@ def test_point_estimates_and_what_the_network_is_told(draws):
     np.testing.assert_array_equal(POSTERIOR.context(X), X)
 
 
+@pytest.mark.slow
 def test_another_sampler_gives_the_same_posterior():
     own = POSTERIOR.with_sampler(SamplerConfig(sampler="nuts"))
     draws = np.asarray(own.sample(jax.random.key(0), X[:1], 1_000))[0]

@@ -29,6 +29,7 @@ def columns(kinds) -> list[int]:
     return [ALL.names.index(kind) for kind in kinds]
 
 
+@pytest.mark.slow
 def test_transport_is_exact_in_float64() -> None:
     """Both tails of each CDF, round trip, and slopes N(z) / p(theta) by scipy."""
     with jax.enable_x64(True):
@@ -89,6 +90,7 @@ def test_log_prob_equals_numpyro_and_scipy(x64: bool) -> None:
             )
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution() -> None:
     """Kolmogorov-Smirnov on theta and z, p > 1e-4 each: 60 tests, false alarm 6e-3."""
     theta = ALL.sample(jax.random.key(7), ROWS)

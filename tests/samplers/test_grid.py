@@ -65,6 +65,7 @@ def test_agrees_with_published_references(index):
         pytest.param(BeamProfile(observable="knife_edge"), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.later("simulator1")
 def test_draws_follow_the_likelihood(simulator):
     """Mean of the log-density ratio to a Gaussian is small, widths are Laplace's."""
     x = simulated(simulator)

@@ -65,6 +65,7 @@ def distance_of(plan, state, theta):
     return plan.method.proposal_distance(plan, state, X_OBS, theta)
 
 
+@pytest.mark.later("apt")
 def test_density_of_each_proposal(later, method):
     """The stored log density is that of the distribution the rows came from."""
     plan, state = later(method)
@@ -192,6 +193,7 @@ def test_members_of_an_ensemble_are_mixed(later):
     np.testing.assert_array_equal((first[1] < second[1])[1::2], True)
 
 
+@pytest.mark.slow
 def test_a_ball_is_even_where_the_flow_is_gaussian(later):
     """Density one over the volume of an ellipse, or of its share in an ensemble."""
     plan, state = later("hdr")

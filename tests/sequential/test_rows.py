@@ -183,6 +183,7 @@ def level_at(plan, state, radius):
     return log_q_of(plan, state, jnp.asarray([[radius, 0.0]]))[0]
 
 
+@pytest.mark.slow
 def test_rows_of_boxes_and_of_regions_in_them_are_the_prior_together(estimator, quick):
     """Two rounds of boxes, one cut to a level: weights against the exact mixture."""
     plan, state = start(estimator, quick("auto", num_rounds=4, num_simulations=2_000))

@@ -24,6 +24,7 @@ def assert_same(one, two):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.later("box")
 def test_every_method_runs_and_reports(estimator, simulator, quick, method):
     seen = []
     done = run_rounds(
@@ -149,6 +150,7 @@ def test_lanes_finish_on_their_own(estimator, simulator, quick):
         assert int((state.round >= 0).sum()) == 300 * count
 
 
+@pytest.mark.later("auto")
 def test_interrupted_and_resumed_is_bitwise(
     estimator, simulator, quick, method, tmp_path
 ):

@@ -53,6 +53,7 @@ def compare_moments(x, image):
 
 
 @pytest.mark.parametrize("theta", UPRIGHT + TURNED)
+@pytest.mark.later("theta3", "theta4")
 def test_moments_are_poisson(theta):
     simulator = BeamProfile(num_points=100, rotation=len(theta) > 4)
     x = draws_of(simulator, theta, 6_000)
@@ -110,6 +111,7 @@ def test_image_of_a_narrow_beam_varies_less():
 @pytest.mark.parametrize(
     "pixel", ["tail", *(pytest.param(n, marks=SLOW) for n in ("shoulder", "peak"))]
 )
+@pytest.mark.later("tail")
 def test_single_pixels_are_poisson(pixel):
     """p < 1e-4 fails: 3e-4 false alarms together."""
     theta = (50.0, 40.0, 2.0, 8.0)
@@ -129,6 +131,7 @@ def test_single_pixels_are_poisson(pixel):
 
 
 @pytest.mark.parametrize("num_points", [100, 200])
+@pytest.mark.later("100")
 def test_knife_edge_is_the_cumulative_sum(num_points):
     theta, key = jnp.asarray(UPRIGHT[0]), jax.random.key(2)
     flat = BeamProfile(num_points=num_points)

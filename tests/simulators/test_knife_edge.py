@@ -140,6 +140,7 @@ def exact_log_prob(simulator, theta, x):
         ({"jitter": 0.2, "read_noise": 5.0}, THETA, 2e-3),
     ],
 )
+@pytest.mark.later("options6-*")
 def test_log_prob_is_the_integral_over_noise_and_jitter(options, theta, limit):
     """To `limit` nats over the whole scan, for a theta about one sd off."""
     axes = tuple(EdgeAxis(a, tuple(range(20, 80, 2))) for a in "xy")

@@ -74,6 +74,7 @@ def test_every_option_is_tried():
 
 
 @pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.slow
 def test_an_option_end_to_end(spec, tmp_path):
     key, own = jax.random.key(0), task(spec)
     data = simulate(key, own.prior, own.simulator, 60)

@@ -93,6 +93,7 @@ def test_one_bar_for_all_and_stopped_in_the_second_it_goes_on_to_the_same_number
     same(fit, min(alone, key=lambda own: own.validation_loss))
 
 
+@pytest.mark.slow
 def test_rounds_choose_in_the_first_and_keep_that(linear, prior, quick, monkeypatch):
     tried = []
 
@@ -137,6 +138,7 @@ def test_rounds_of_one_network_take_one_flow(chosen_from, linear):
 
 
 @pytest.mark.parametrize("mode", ["fresh", "ensemble"])
+@pytest.mark.later("fresh")
 def test_fresh_rows_and_ensembles_choose_too(
     chosen_from, estimator, linear, data, quick, mode
 ):

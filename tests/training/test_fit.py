@@ -324,6 +324,7 @@ def test_fresh_mode_resumes_to_the_same_numbers(
     )
 
 
+@pytest.mark.slow
 def test_fresh_mode_is_the_same_in_both_drivers(
     fresh, estimator, linear, assert_same, optimised
 ):
