@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy import stats
+from scipy.optimize import brentq, minimize
 
 from flowinv.flows import CINN, Placed
 from flowinv.models.ridge import (
@@ -134,9 +135,32 @@ def test_an_sd_that_varies_is_found():
     np.testing.assert_allclose(ridge.mean_kernel[:, 0], [0.0, 1.0, 0.0], atol=0.02)
     fixed = solve_ridge(features, targets, *last(4_000, 400), may_vary=False)
     np.testing.assert_array_equal(fixed.scale_kernel, 0.0)
-    # Median of |normal| times a log-normal sd, by the draws themselves.
-    typical = np.median(np.abs(targets[:, 0] - features[:, 1])) / 0.6745
-    np.testing.assert_allclose(np.exp(fixed.scale_bias), typical, rtol=0.02)
+    # The sd at which squares cut at three sds are a normal's, by the draws themselves;
+    # new rows are likelier by it than by the sd that the median alone would tell.
+    rest = targets[:, 0] - features[:, 1]
+    normal = stats.norm.expect(lambda z: min(z * z, 9.0))
+
+    def too_many(sd):
+        return np.minimum((rest / sd) ** 2, 9.0).mean() - normal
+
+    typical = brentq(too_many, 0.1, 0.5)
+    np.testing.assert_allclose(np.exp(fixed.scale_bias), typical, rtol=0.05)
+    middle = np.median(np.abs(rest)) / 0.6745
+    new = sd[:, 0] * rng.normal(size=4_000)
+    by_both = [stats.norm.logpdf(new, 0, s).mean() for s in (typical, middle)]
+    assert by_both[0] > by_both[1]
+
+
+def test_outliers_do_not_spoil_the_sd():
+    rng = np.random.default_rng(12)
+    features = np.float32(rng.normal(size=(4_000, 3)))
+    noise = 0.2 * rng.normal(size=(4_000, 1))
+    # One row of fifty is a hundred sds away: each counts as one at three at most.
+    noise[::50] *= 100.0
+    ridge = solve_ridge(
+        features, np.float32(features[:, :1] + noise), *last(4_000, 400), may_vary=False
+    )
+    assert 0.2 < np.exp(ridge.scale_bias[0]) < 0.2 * np.sqrt(1.0 + 0.02 * 9.0) * 1.1
 
 
 def test_features_that_say_nothing_give_the_marginal():
