@@ -288,13 +288,17 @@ def _solved(matrix: Array, moment: Array) -> tuple[Array, Array]:
         solution = refined(lambda rest: _product(_product(half, rest), half))
         return solution, (half**2).sum(0)
 
+    # Without a factor there is not a number anywhere.
+    whole = jnp.isfinite(half[0, 0])
+
     def by_inverse() -> tuple[Array, Array]:
-        inverse = jnp.linalg.inv(matrix)
+        # It waits for the factor: under vmap both are taken, and two batched calls of
+        # LAPACK side by side can wait for each other's threads for ever (jaxlib 0.10).
+        inverse = jnp.linalg.inv(jnp.where(whole, one, matrix))
         solution = refined(lambda rest: _product(inverse, rest))
         return solution, jnp.diagonal(inverse)
 
-    # Without a factor there is not a number anywhere.
-    return jax.lax.cond(jnp.isfinite(factor[0, 0]), by_factor, by_inverse)
+    return jax.lax.cond(whole, by_factor, by_inverse)
 
 
 def _product(left: Array, right: Array) -> Array:
