@@ -178,11 +178,13 @@ class Estimator:
         frozen = Frozen(statistics, summary, None, box)
         if not self.placed:
             return frozen
-        terms = regression_terms(self._regressors(frozen, rows.x, raw))
+        regressors = self._regressors(frozen, rows.x, raw)
+        terms, first = regression_terms(regressors), regressors.shape[-1]
         targets = self.prior_of(frozen).to_scaled(rows.theta, rows.z)
         targets = rest(targets, self._estimate(frozen, raw))
         use = rows.train, rows.held, rows.may_vary
-        ridge = solve_ridge(terms, targets, *use)
+        num_simple = first if first < terms.shape[-1] else None
+        ridge = solve_ridge(terms, targets, *use, num_simple)
         return frozen._replace(placing=ridge)
 
     def draw(self, key: Array, frozen: Frozen) -> Params:

@@ -8,18 +8,11 @@ from scipy import stats
 from scipy.optimize import brentq, minimize
 
 from flowinv.flows import CINN, Placed
-from flowinv.models.ridge import (
-    FIRST_STEPS,
-    Ridge,
-    _evidence,
-    _Problem,
-    _Rows,
-    _solved,
-    solve_ridge,
-)
+from flowinv.models.evidence import Design, Problem, _solved, solve_line
+from flowinv.models.ridge import FIRST_STEPS, Ridge, solve_ridge
 
 # Compiled: one by one its operations take longer.
-solve_ridge = jax.jit(solve_ridge)
+solve_ridge = jax.jit(solve_ridge, static_argnames="num_simple")
 
 
 def last(rows, held):
@@ -70,10 +63,11 @@ def test_penalties_maximise_the_evidence(weighted):
     weight /= weight.mean()
     noise = 0.8 / np.sqrt(weight)
     target = design @ coefficients + noise * rng.normal(size=count)
-    rows = _Rows(np.float32(design), np.ones(count, np.float32), np.zeros(count))
+    ones = np.ones(count, np.float32)
+    rows = Design(np.float32(design), ones, np.zeros(count), np.float32(size))
     weights = np.float32(weight)
-    problem = _Problem(np.float32(target), weights, rows.gram(weights))
-    line = _evidence(rows, problem, jnp.full(size + 1, 1.0 / count), FIRST_STEPS)
+    problem = Problem(np.float32(target), weights, rows.gram(weights))
+    line = solve_line(rows, problem, jnp.full(size + 1, 1.0 / count), FIRST_STEPS)
 
     def minus_evidence(logs):
         precision, variance = np.append(np.exp(logs[:size]), 1e-5), np.exp(logs[size])
@@ -121,6 +115,34 @@ def test_terms_that_say_nothing_are_gone():
     # The sd does not vary: it is one number, of 1.2 / sqrt(1,000) = 4 % (three of it).
     assert np.abs(ridge.scale_kernel).max() < 1e-5
     np.testing.assert_allclose(np.exp(ridge.scale_bias), 0.1, rtol=0.12)
+
+
+@pytest.mark.parametrize("curve", [0.0, 0.3])
+def test_products_stay_out_unless_they_say_something(curve):
+    """Eight outputs of eight features and their 36 products, 500 rows.
+
+    By one product of 36 the others come in too, each by chance with 1.2 % (t^2 above
+    log 450): about four coefficients of the 280.
+    """
+    rng = np.random.default_rng(13)
+    features = rng.normal(size=(500, 8))
+    i, j = np.triu_indices(8)
+    products = features[:, i] * features[:, j]
+    targets = features + curve * products[:, 1:2] + 0.5 * rng.normal(size=(500, 8))
+    every = np.float32(np.concatenate([features, products], 1))
+    given = every, np.float32(targets), *last(500, 50)
+    ridge = solve_ridge(*given, num_simple=8)
+    whole = solve_ridge(*given)
+    assert (np.abs(whole.mean_kernel[8:]) > 1e-4).any()
+    if curve:
+        for one, other in zip(ridge, whole, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+        np.testing.assert_allclose(ridge.mean_kernel[9], curve, atol=0.1)
+        return
+    alone = solve_ridge(every[:, :8], *given[1:])
+    np.testing.assert_allclose(ridge.mean_kernel[:8], alone.mean_kernel, atol=1e-4)
+    np.testing.assert_array_equal(ridge.mean_kernel[8:], 0.0)
+    np.testing.assert_allclose(ridge.scale_bias, alone.scale_bias, atol=1e-3)
 
 
 def test_an_sd_that_varies_is_found():
