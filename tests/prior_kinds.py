@@ -4,6 +4,37 @@ import numpy as np
 import numpyro.distributions as dist
 from scipy import stats
 
+
+class Mixture:
+    """A mixture of normals as scipy would have it."""
+
+    def __init__(self, weights, loc, scale):
+        self.weights, self.parts = np.array(weights), stats.norm(loc, scale)
+
+    def _sum(self, of, value):
+        return of(np.asarray(value, float)[..., None]) @ self.weights
+
+    def cdf(self, value):
+        return self._sum(self.parts.cdf, value)
+
+    def sf(self, value):
+        return self._sum(self.parts.sf, value)
+
+    def logpdf(self, value):
+        return np.log(self._sum(self.parts.pdf, value))
+
+    def ppf(self, level):
+        points = np.linspace(-12.0, 12.0, 1_000_001)
+        return np.interp(level, self.cdf(points), points)
+
+
+def normals(weights, loc, scale):
+    """A mixture of normals, and as scipy would have it."""
+    parts = dist.Normal(np.array(loc), np.array(scale))
+    weighed = dist.Categorical(probs=np.array(weights))
+    return dist.MixtureSameFamily(weighed, parts), Mixture(weights, loc, scale)
+
+
 # name: numpyro distribution, scipy distribution.
 KINDS = {
     "uniform": (dist.Uniform(-1.0, 3.0), stats.uniform(-1, 4)),
@@ -55,6 +86,7 @@ KINDS = {
     "cauchy": (dist.Cauchy(1.0, 2.0), stats.cauchy(1, 2)),
     "logistic": (dist.Logistic(1.0, 2.0), stats.logistic(1, 2)),
     "gumbel": (dist.Gumbel(1.0, 2.0), stats.gumbel_r(1, 2)),
+    "two_modes": normals([0.3, 0.7], [-2.0, 2.0], [0.5, 1.0]),
     # No transport of its own: biject_to, with the density of z kept.
     "fallback_line": (dist.Laplace(1.0, 2.0), stats.laplace(1, 2)),
     "fallback_interval": (dist.Kumaraswamy(2.0, 3.0), None),

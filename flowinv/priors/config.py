@@ -64,6 +64,8 @@ def block_from_config(entry: Mapping[str, Any], names: Sequence[str]) -> Block:
         return _closed(kind, entry, names)
     if kind == "multivariate_normal":
         return _multivariate(entry, names)
+    if kind == "normal_mixture":
+        return _mixture(entry, names)
     if kind == "unconstrained":
         from flowinv.priors.unconstrained import Unconstrained, rebuild
 
@@ -101,11 +103,33 @@ def _multivariate(entry: Mapping[str, Any], names: Sequence[str]) -> Block:
     return MultivariateNormal(loc, np.tril(factor))
 
 
+def _mixture(entry: Mapping[str, Any], names: Sequence[str]) -> Block:
+    from flowinv.priors.mixture import NormalMixture
+
+    for key in ("weights", "loc", "scale"):
+        if key not in entry:
+            fail("prior of kind 'normal_mixture'", f"with {key!r}", sorted(entry))
+    values = {k: np.asarray(entry[k], np.float64) for k in ("weights", "loc", "scale")}
+    shapes = {value.shape for value in values.values()}
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or len(shape) != 2 or shape[0] != len(names) or not shape[1]:
+        expected = f"of one shape ({len(names)}, number of components)"
+        fail(f"weights, loc and scale of {', '.join(names)}", expected, sorted(shapes))
+    for key, value in values.items():
+        good = np.isfinite(value) & ((value > 0) | (key == "loc"))
+        for name, row, right in zip(names, value, good, strict=True):
+            if not right.all():
+                expected = "to be finite" if key == "loc" else "to be finite, above 0"
+                fail(f"{key} of prior {name!r}", expected, row.tolist())
+    return NormalMixture(**values)
+
+
 def _tabulated(kind: str, entry: Mapping[str, Any], names: Sequence[str]) -> Block:
     from flowinv.priors.families import FAMILIES
     from flowinv.priors.tabulated import Tabulated
 
-    known = {*FAMILIES, *_CLOSED, "multivariate_normal", "unconstrained"}
+    known = {*FAMILIES, *_CLOSED}
+    known |= {"multivariate_normal", "normal_mixture", "unconstrained"}
     check_known("prior kind", kind, known)
     family = FAMILIES[kind]
     place, stretch = _PLACES[family.coordinate]

@@ -37,8 +37,9 @@ def from_numpyro(
 
     Exactly N(0, I) in z: Uniform, LogUniform, Normal, LogNormal, truncated and half
     normals, Gamma, Exponential, Chi2, InverseGamma, Weibull, Pareto, Beta, StudentT,
-    Cauchy, HalfCauchy, Logistic, Gumbel, MultivariateNormal, and `expand`ed or
-    `to_event` forms of them. Other continuous distributions go by `biject_to`.
+    Cauchy, HalfCauchy, Logistic, Gumbel, mixtures of Normals, MultivariateNormal, and
+    `expand`ed or `to_event` forms of them. Other continuous distributions go by
+    `biject_to`.
 
     Raises:
         ValueError: a discrete distribution, a bad parameter, a support without a
@@ -134,7 +135,7 @@ def _entry_of(block: Block) -> Entry:
 def _merge(entries: list[tuple[Entry, list[int]]]) -> list[tuple[Entry, list[int]]]:
     """Join columns of one kind into one block: fewer operations to compile."""
     merged: dict[tuple[str, ...], tuple[Entry, list[int]]] = {}
-    alone = ("multivariate_normal", "unconstrained")
+    alone = ("multivariate_normal", "normal_mixture", "unconstrained")
     for position, (entry, columns) in enumerate(entries):
         if entry["kind"] in alone:
             merged[str(position), entry["kind"]] = (entry, list(columns))
@@ -192,6 +193,8 @@ def _entries(distribution: "Distribution", what: str) -> list[tuple[Entry, list[
         return [(entry, columns)]
     if kind in _UNIVARIATE:
         return [(_UNIVARIATE[kind](get), columns)]
+    if mixture := _normal_mixture(inner, size):
+        return [(mixture, columns)]
     truncated = kind.endswith("TruncatedDistribution")
     if truncated and type(inner.base_dist).__name__ == "Normal":
         low = get("low") if hasattr(inner, "low") else np.full(size, -np.inf)
@@ -201,6 +204,27 @@ def _entries(distribution: "Distribution", what: str) -> list[tuple[Entry, list[
     if distribution.batch_shape:
         distribution = distribution.to_event(len(distribution.batch_shape))
     return [({"kind": "unconstrained", "distribution": distribution}, columns)]
+
+
+def _normal_mixture(inner: Any, size: int) -> Entry | None:  # noqa: ANN401
+    """Description of `size` mixtures of normals; None for anything else."""
+    parts = getattr(inner, "component_distribution", None)
+    several = getattr(inner, "component_distributions", None) or [parts]
+    if inner.event_shape or any(type(part).__name__ != "Normal" for part in several):
+        return None
+
+    def numbers(name: str) -> np.ndarray:
+        values = [np.asarray(getattr(part, name), np.float64) for part in several]
+        if parts is not None:
+            return values[0]
+        values = np.broadcast_arrays(*values)
+        return np.stack(values, -1)
+
+    weights = np.asarray(inner.mixing_distribution.probs, np.float64)
+    shape = (size, weights.shape[-1])
+    entry = {"weights": weights, "loc": numbers("loc"), "scale": numbers("scale")}
+    full = {name: np.array(np.broadcast_to(v, shape)) for name, v in entry.items()}
+    return {"kind": "normal_mixture", **full}
 
 
 def _truncated(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from prior_kinds import FALLBACKS, KINDS
+from prior_kinds import FALLBACKS, KINDS, normals
 from scipy import special, stats
 
 from flowinv.priors import from_numpyro, independent, mixed, prior_from_config, uniform
@@ -233,20 +233,72 @@ def test_latent_of_mixed_draws_is_standard_normal() -> None:
     assert np.max(np.abs(np.cov(z.T) - np.eye(2))) < 5 * np.sqrt(2 / 20_000)
 
 
+def test_far_modes_have_their_shares() -> None:
+    """Twelve sds apart: between them z says where theta is to 1e-8 of mass at best."""
+    base, exact = normals([0.3, 0.7], [-3.0, 3.0], [0.5, 0.5])
+    several = [dist.Normal(-3.0, 0.5), dist.Normal(3.0, 0.5)]
+    weighed = dist.Categorical(probs=np.array([0.3, 0.7]))
+    prior = from_numpyro(base, names=["a"])
+    assert from_numpyro(dist.MixtureGeneral(weighed, several), names=["a"]) == prior
+    assert prior.has_normal_latent
+    line = np.linspace(-6.0, 6.0, 1_001)
+    z = jnp.asarray(line[:, None], jnp.float32)
+    theta, log_det = prior.from_latent_and_log_det(z)
+    value = np.asarray(theta, np.float64)[:, 0]
+    assert np.all(np.diff(value) > 0)
+    tails = np.minimum(exact.cdf(value), exact.sf(value))
+    np.testing.assert_allclose(tails, special.ndtr(-np.abs(line)), rtol=2e-5)
+    back, back_log_det = prior.to_latent_and_log_det(theta)
+    np.testing.assert_allclose(back, z, atol=5e-6)
+    slope = stats.norm.logpdf(line) - exact.logpdf(value)
+    np.testing.assert_allclose(log_det, slope, atol=1e-4)
+    np.testing.assert_allclose(back_log_det, -slope, atol=1e-4)
+    # The log-det's own slope, by the chain rule.
+    steep = jax.jit(jax.vmap(jax.grad(lambda z: prior.from_latent_and_log_det(z)[1])))
+    nudge = 1e-5
+    bend = (exact.logpdf(value + nudge) - exact.logpdf(value - nudge)) / (2 * nudge)
+    expected = -line - bend * np.exp(slope)
+    np.testing.assert_allclose(steep(z)[:, 0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_several_mixtures_are_columns() -> None:
+    parts = dist.Normal(np.array([[-1.0, 1.0], [0.0, 5.0]]), np.array([0.5, 2.0]))
+    weighed = dist.Categorical(probs=np.array([0.25, 0.75]))
+    two = dist.MixtureSameFamily(weighed, parts)
+    prior = independent({"pair": two, "alone": dist.Normal(0.0, 1.0)})
+    assert prior.names == ("pair_0", "pair_1", "alone")
+    theta = prior.sample(jax.random.key(3), 50)
+    expected = two.log_prob(theta[:, :2]).sum(-1) + stats.norm.logpdf(theta[:, 2])
+    np.testing.assert_allclose(prior.log_prob(theta), expected, rtol=1e-5, atol=1e-5)
+    config = json.loads(json.dumps(prior.to_config()))
+    assert prior_from_config(config) == prior
+    for key, value, said in (
+        ("scale", [[0.5, -2.0], [0.5, 2.0]], "scale of prior 'pair_0'"),
+        ("weights", [[0.5, 0.5], [0.5, 0.0]], "weights of prior 'pair_1'"),
+        ("loc", [[0.0, 0.5]], "of one shape"),
+    ):
+        wrong = json.loads(json.dumps(config))
+        [block] = [b for b in wrong["blocks"] if b["kind"] == "normal_mixture"]
+        block[key] = value
+        with pytest.raises(ValueError, match=said):
+            prior_from_config(wrong)
+
+
 def test_fallback_keeps_the_exact_latent_density() -> None:
     """The density of z integrates to one (trapezium) and is that of the draws."""
-    components = dist.Normal(jnp.asarray([-2.0, 2.0]), jnp.asarray([0.5, 1.0]))
+    components = dist.Logistic(jnp.asarray([-2.0, 2.0]), jnp.asarray([0.3, 0.6]))
     mixture_ = dist.MixtureSameFamily(
         dist.Categorical(probs=jnp.asarray([0.3, 0.7])), components
     )
     prior = from_numpyro(mixture_, names=["a"])
-    z = jnp.linspace(-8, 8, 4001)[:, None]
+    z = jnp.linspace(-12, 12, 4001)[:, None]
     density = np.exp(np.asarray(prior.latent_log_prob(z), float))
     np.testing.assert_allclose(np.trapezoid(density, z[:, 0]), 1.0, atol=1e-4)
     theta = prior.sample(jax.random.key(0), 4_000)
     fraction = float(jnp.mean(theta < 0))
     # 4 binomial standard errors: false alarm 6e-5.
-    exact = 0.3 * stats.norm.cdf(4) + 0.7 * stats.norm.cdf(-2)
+    below = stats.logistic([-2, 2], [0.3, 0.6]).cdf(0)
+    exact = 0.3 * below[0] + 0.7 * below[1]
     assert abs(fraction - exact) < 4 * np.sqrt(0.25 / 4_000)
     again = prior_from_config(json.loads(json.dumps(prior.to_config())))
     np.testing.assert_allclose(again.latent_log_prob(z), prior.latent_log_prob(z))

@@ -85,7 +85,7 @@ def test_a_prior_that_contradicts_itself_is_refused(base, message: str) -> None:
         dist.TruncatedCauchy(0.0, 1.0, low=-1.0),
         dist.MixtureSameFamily(
             dist.Categorical(probs=jnp.asarray([0.3, 0.7])),
-            dist.Normal(jnp.asarray([-2.0, 2.0]), jnp.asarray([0.5, 1.0])),
+            dist.Laplace(jnp.asarray([-2.0, 2.0]), jnp.asarray([0.5, 1.0])),
         ),
     ],
     ids=lambda base: type(base).__name__,

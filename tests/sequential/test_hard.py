@@ -193,15 +193,16 @@ def test_every_prior_family(name, kinds):
         assert 0.85 < draws.std() / width < 1.15, kind
 
 
-def test_a_mixture_prior_of_two_far_modes():
-    """No transport of its own: atoms answer, with each mode's share."""
+@each_method
+def test_a_mixture_prior_of_two_far_modes(name):
+    """Twelve sds apart: each has its share."""
     import numpyro.distributions as dist
 
     two = dist.MixtureSameFamily(
         dist.Categorical(probs=jnp.array([0.3, 0.7])),
         dist.Normal(jnp.array([-3.0, 3.0]), jnp.array([0.5, 0.5])),
     )
-    method = APT(num_rounds=5, num_simulations=1_000)
+    method = KINDS_OF_ROUNDS[name](num_rounds=5, num_simulations=1_000)
     theta = infer(independent({"a": two}), Location((2.0,)), [0.5], method)
     points = np.linspace(-8, 8, 100_001)
     prior = 0.3 * stats.norm(-3, 0.5).pdf(points) + 0.7 * stats.norm(3, 0.5).pdf(points)
