@@ -23,14 +23,16 @@ from flowinv.flows.candidates import Candidates
 from flowinv.flows.density import Flow
 from flowinv.models.placing import (
     AnyPrior,
+    Known,
     edge_distances,
     place,
     predict,
     regression_terms,
     rest,
     scaled_estimate,
+    settled,
 )
-from flowinv.models.ridge import Ridge, solve_ridge
+from flowinv.models.ridge import Ridge, solve_ridges
 from flowinv.priors.cut import Box, CutPrior, cut, whole_box
 from flowinv.priors.latent import Prior
 from flowinv.types import Dataset, Placed
@@ -90,6 +92,7 @@ class Rows(NamedTuple):
         train: how much rows count that are fitted, 0 for the others, `[N]`.
         held: the same of those that say whether an sd varies, `[N]`.
         may_vary: False for an error that is the same for every x; may be traced.
+        complete: False where failed simulations are missing; may be traced.
     """
 
     theta: Array
@@ -98,6 +101,7 @@ class Rows(NamedTuple):
     train: Array
     held: Array
     may_vary: ArrayLike = True
+    complete: ArrayLike = True
 
 
 class Features(NamedTuple):
@@ -162,7 +166,11 @@ class Estimator:
         return z if frozen.box is None else cut(frozen.box, z)
 
     def solve(
-        self, statistics: Statistics, rows: Rows, box: Box | None = None
+        self,
+        statistics: Statistics,
+        rows: Rows,
+        box: Box | None = None,
+        selected: bool = False,
     ) -> Frozen:
         """Solve what is known before training; pure, jit- and vmap-able.
 
@@ -170,6 +178,7 @@ class Estimator:
             statistics: input statistics of x (`fit_statistics` of the training rows).
             rows: simulations; summaries are scaled by the training rows.
             box: box that the network lives in.
+            selected: rounds chose where theta is; not the prior alone.
         """
         summary = jnp.zeros(0, jnp.float32), jnp.ones(0, jnp.float32)
         raw = self._raw(rows.x)
@@ -180,11 +189,16 @@ class Estimator:
             return frozen
         regressors = self._regressors(frozen, rows.x, raw)
         terms, first = regression_terms(regressors), regressors.shape[-1]
-        targets = self.prior_of(frozen).to_scaled(rows.theta, rows.z)
-        targets = rest(targets, self._estimate(frozen, raw))
+        prior, estimate = self.prior_of(frozen), self._estimate(frozen, raw)
+        scaled = prior.to_scaled(rows.theta, rows.z)
+        targets = rest(scaled, estimate)
         use = rows.train, rows.held, rows.may_vary
         num_simple = first if first < terms.shape[-1] else None
-        ridge = solve_ridge(terms, targets, *use, num_simple)
+        ridge, *others = solve_ridges(terms, targets, *use, num_simple)
+        if selected and self.prior.has_normal_latent and estimate is None:
+            w = self.latent_of(frozen, rows.z)
+            known = Known(terms, scaled, w, rows.train, rows.held, rows.complete)
+            ridge = settled(prior, (ridge, *others), known)
         return frozen._replace(placing=ridge)
 
     def draw(self, key: Array, frozen: Frozen) -> Params:

@@ -10,6 +10,9 @@ A summary that fits a model itself (`estimate`) says where theta is and how well
 known; the regression is then one of what is left, in its errors.
 """
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -24,6 +27,7 @@ from flowinv.types import Placed
 
 __all__ = [
     "AnyPrior",
+    "Known",
     "cut_normal_quantile",
     "edge_distances",
     "place",
@@ -31,16 +35,22 @@ __all__ = [
     "regression_terms",
     "rest",
     "scaled_estimate",
+    "settled",
+    "turned",
 ]
 
 # With more features their products would outnumber the rows of small studies.
 MAX_QUADRATIC = 24
 # Standardised features are kept within this many sds: products of outliers explode.
 FEATURE_RANGE = 6.0
+# From the 5 % to the 95 % quantile of a normal, in its sds.
+NORMAL_RANGE = 3.28971
 # Errors between an estimate and an edge over which the edge matters.
 EDGE_REACH = 3.0
 # Errors at which an estimate counts as that far off.
 FAR_OFF = 8.0
+# Of a uniform distribution on (-1, 1); and a precision next to nothing beside it.
+FLAT_PRECISION, LEAST_PRECISION = 3.0, 0.01
 # A prior, or what is left of one.
 AnyPrior = Prior | CutPrior
 # In errors: quantiles stay this far inside the edges, where z is infinite.
@@ -94,22 +104,24 @@ def predict(ridge: Ridge, features: Array, base: Placed | None = None) -> Placed
 def place(prior: AnyPrior, predicted: Placed) -> Placed:
     """Carry mean and log sd of a regression (`predict`) into z.
 
-    For a bounded parameter: the median, and half the 68 % interval, of the normal
-    distribution of estimate and error *cut by the prior's edges*, carried into z. Next
-    to an edge, and for estimates beyond it, that is where the posterior is.
+    For a bounded parameter: the median, and the width of the 90 % interval, of the
+    normal distribution of estimate and error *cut by the prior's edges*, carried into
+    z. Next to an edge, and for estimates beyond it, that is where the posterior is. (By
+    the 68 % interval a normal in a box 9 sds wide would come out with 0.93 of its
+    variance, by this one with 0.99: tails are what the way into z bends.)
     """
     mean, log_sd = predicted.mean, jnp.clip(predicted.log_sd, *LOG_SIGMA_RANGE)
     sd = jnp.exp(log_sd)
     sd = jnp.where(prior.flat, _without_prior(sd), sd)
     margin = 1.0 - EDGE_MARGIN * jnp.minimum(sd, 1.0)
     # One stack of three: the compiled program holds the transport once.
-    ranks = jnp.asarray([0.1587, 0.5, 0.8413], mean.dtype).reshape(3, *[1] * mean.ndim)
+    ranks = jnp.asarray([0.05, 0.5, 0.95], mean.dtype).reshape(3, *[1] * mean.ndim)
     quantiles = jnp.clip(cut_normal_quantile(mean, sd, ranks), -margin, margin)
     bounded = prior.bounded
     # Unbounded parameters are in z already: 0 stands in for them.
     scaled = jnp.where(bounded, quantiles, 0.0)
     low, middle, high = prior.to_latent(prior.from_scaled(scaled))
-    width = jnp.maximum(0.5 * (high - low), 1e-5)
+    width = jnp.maximum((high - low) / NORMAL_RANGE, 1e-5)
     centre = jnp.where(bounded, middle, mean)
     log_width = jnp.where(bounded, jnp.log(width), log_sd)
     return Placed(centre, log_width)
@@ -133,6 +145,92 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
     return side * jnp.clip(inside, -1.0, 1.0)
 
 
+class Known(NamedTuple):
+    """Rows whose theta a region has selected.
+
+    Attributes:
+        terms: regression terms, `[N, T]`.
+        scaled: parameters in units of the regression, `[N, D]`.
+        z: their latent, `[N, D]`.
+        train: how much rows count that regressions are fitted to, `[N]`.
+        held: the same of those that judge, `[N]`.
+        complete: whether none is missing that failed, `[]`.
+    """
+
+    terms: Array
+    scaled: Array
+    z: Array
+    train: Array
+    held: Array
+    complete: ArrayLike = True
+
+
+def settled(prior: AnyPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
+    """For each parameter a regression of rows that a region has selected.
+
+    The last of `ridges`, of the fewest terms, turned round (`turned`): a curve that
+    bends by the selection alone leads astray where rows are few. Not so where failed
+    rows are missing: theta was selected by success then, too, and the first one is
+    right. In a box, whose edges the place knows, held-out rows may object: the first
+    one is taken where they are clearly likelier by it.
+    """
+    others = ridges[0], turned(prior, ridges[-1], rows)
+    objects = jnp.zeros(rows.z.shape[-1], bool)
+    if isinstance(prior, CutPrior):
+        objects = _clearly_likelier(prior, others, rows)
+    # Of rows without any spread there is nothing to turn.
+    finite = jnp.isfinite(others[1].mean_bias) & jnp.isfinite(others[1].scale_bias)
+    keeps = objects | ~finite | ~jnp.asarray(rows.complete)
+    return jax.tree.map(lambda a, b: jnp.where(keeps, a, b), *others)
+
+
+def _clearly_likelier(prior: CutPrior, two: tuple[Ridge, Ridge], rows: Known) -> Array:
+    """Where held-out rows are likelier by the first of two, by more than the error."""
+
+    def surprise(ridge: Ridge) -> Array:
+        placed = place(prior, Placed(*ridge.predict(rows.terms)))
+        pull = (rows.z - placed.mean) * jnp.exp(-placed.log_sd)
+        return placed.log_sd + 0.5 * jnp.clip(pull, -FAR_OFF, FAR_OFF) ** 2
+
+    # One after the other: the compiled program holds the place once.
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *two)
+    first, second = jax.lax.map(surprise, both)
+    gain, weights = second - first, (rows.held / rows.held.sum())[:, None]
+    mean = (weights * gain).sum(0)
+    error = jnp.sqrt((weights**2 * (gain - mean) ** 2).sum(0))
+    return mean > error
+
+
+def turned(prior: AnyPrior, ridge: Ridge, rows: Known) -> Ridge:
+    """Return a regression turned round, for rows that a region has selected.
+
+    Of rows whose theta was selected, theta given x is no line any more; x given theta
+    is what it was. So the prediction s, as one number that x says of a parameter u, is
+    regressed on u, and Bayes' theorem gives u from s: the likelihood of s = a u + b,
+    times what the prior is before the cut. Of rows that nothing has cut the result is
+    the regression itself.
+    """
+    weights = rows.train + rows.held
+    weights = (weights / weights.sum())[:, None]
+    value, _ = ridge.predict(rows.terms)
+    middle, centre = (weights * rows.scaled).sum(0), (weights * value).sum(0)
+    u, s = rows.scaled - middle, value - centre
+    slope = (weights * u * s).sum(0) / jnp.maximum((weights * u**2).sum(0), 1e-12)
+    noise = jnp.maximum((weights * (s - slope * u) ** 2).sum(0), 1e-12)
+    mean, precision = prior.scaled_normal()
+    total = slope**2 / noise + precision + LEAST_PRECISION
+    pull = slope / noise / total
+    bias = precision * mean / total - pull * (centre - slope * middle)
+    # `place` takes a flat prior's precision off again.
+    total = total + jnp.where(prior.flat, FLAT_PRECISION, 0.0)
+    return Ridge(
+        ridge.mean_kernel * pull,
+        ridge.mean_bias * pull + bias,
+        jnp.zeros_like(ridge.scale_kernel),
+        -0.5 * jnp.log(total),
+    )
+
+
 def edge_distances(prior: AnyPrior, predicted: Placed) -> Array:
     """Distance of the estimate from both edges in its own errors, `[..., 2 D]`.
 
@@ -148,9 +246,9 @@ def edge_distances(prior: AnyPrior, predicted: Placed) -> Array:
 
 
 def _without_prior(sd: Array) -> Array:
-    """Error of the data alone: the prior's own precision, 3 on (-1, 1), taken off.
+    """Error of the data alone: the prior's own precision taken off.
 
     A parameter that x does not inform keeps the prior's sd of 1 / sqrt(3) as its error,
     and gets an endless one here, so that the cut normal is the prior.
     """
-    return sd / jnp.sqrt(jnp.maximum(1.0 - 3.0 * sd**2, 1e-2))
+    return sd / jnp.sqrt(jnp.maximum(1.0 - FLAT_PRECISION * sd**2, 1e-2))

@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 
 from flowinv.models.evidence import Design, Line, Problem, product, solve_line
 
-__all__ = ["Ridge", "solve_ridge"]
+__all__ = ["Ridge", "solve_ridge", "solve_ridges"]
 
 # Steps of the evidence's fixed point for a first regression, and for one that begins
 # with the penalties of the last.
@@ -82,6 +82,18 @@ def solve_ridge(
     may_vary: ArrayLike = True,
     num_simple: int | None = None,
 ) -> Ridge:
+    """Solve the regressions: `solve_ridges`, the one that held-out rows choose."""
+    return solve_ridges(features, targets, train, held, may_vary, num_simple)[0]
+
+
+def solve_ridges(
+    features: Array,
+    targets: Array,
+    train: Array,
+    held: Array,
+    may_vary: ArrayLike = True,
+    num_simple: int | None = None,
+) -> tuple[Ridge, ...]:
     """Solve the regressions; pure, jit- and vmap-able.
 
     Args:
@@ -94,7 +106,8 @@ def solve_ridge(
             of all outputs together gain by these; one set of all by default.
 
     Returns:
-        Mean and log-sd regressions. Where features say nothing they are constant.
+        Mean and log-sd regressions, constant where features say nothing; and with
+        `num_simple` those of the first features alone.
     """
     use = ((train > 0) | (held > 0))[:, None]
     # Rows of uneven weights say as much as their effective number.
@@ -121,14 +134,19 @@ def solve_ridge(
         return jax.lax.map(lambda c: column(c, own, products), (targets.T, floors))
 
     if num_simple is None:
-        mean, scale = every()
-    else:
-        both = jnp.ones((2, *terms[0].shape), terms.dtype)
-        answers = jax.lax.map(every, both.at[0, num_simple:-1].set(0.0))
-        simple, full = (_Answer(*(leaf[i] for leaf in answers)) for i in range(2))
-        # All outputs together: what one gains is small beside its error.
-        gain = jax.vmap(_gain, (None, 1, 0, 0))(rows, targets, full, simple).sum(0)
-        mean, scale = _either(_gains(rows, gain), full, simple)
+        return (_uncentred(every(), centre),)
+    both = jnp.ones((2, *terms[0].shape), terms.dtype)
+    answers = jax.lax.map(every, both.at[0, num_simple:-1].set(0.0))
+    simple, full = (_Answer(*(leaf[i] for leaf in answers)) for i in range(2))
+    # All outputs together: what one gains is small beside its error.
+    gain = jax.vmap(_gain, (None, 1, 0, 0))(rows, targets, full, simple).sum(0)
+    best = _either(_gains(rows, gain), full, simple)
+    return _uncentred(best, centre), _uncentred(simple, centre)
+
+
+def _uncentred(answers: _Answer, centre: Array) -> Ridge:
+    """Regressions of features as they come, from those of all outputs."""
+    mean, scale = answers
     return Ridge(
         mean[:, :-1].T,
         mean[:, -1] - product(mean[:, :-1], centre),

@@ -164,6 +164,16 @@ class CutPrior:
         """True where the cut prior is about uniform between its edges, `[D]`."""
         return jnp.asarray(self._linear) | (self.box.high - self.box.low < FLAT)
 
+    def scaled_normal(self) -> tuple[Array, Array]:
+        """Mean and precision in scaled units that the prior had before the cut, `[D]`.
+
+        The precision is 0 where it was uniform, or next to it.
+        """
+        low, high = self.box
+        half = 0.5 * (high - low)
+        mean = -(low + high) / (high - low)
+        return mean, jnp.where(self._linear, 0.0, half**2)
+
     @property
     def _linear(self) -> np.ndarray:
         """Parameters that are regressed in their own units."""
