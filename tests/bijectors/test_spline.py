@@ -21,6 +21,7 @@ def distrax_parameters(spline: RationalQuadraticSpline) -> jax.Array:
     )
 
 
+@pytest.mark.later("*-5")
 @pytest.mark.parametrize("num_bins", [2, 5, 8])
 @pytest.mark.parametrize("scale", [1.0, 10.0])
 @pytest.mark.parametrize("bound", [1.0, 5.0])

@@ -155,7 +155,7 @@ SELECTED = {
 }
 
 
-@pytest.mark.later("middle", "interval")
+@pytest.mark.later("middle", "interval", "region")
 @pytest.mark.parametrize("name", SELECTED)
 def test_selected_rows_place_the_posterior_of_the_whole_prior(name):
     """A linear Gaussian: mean and sd of the exact posterior, cut where a box cuts it.

@@ -38,6 +38,7 @@ def test_log_prob_of_a_batch_is_that_of_its_rows(boxed, scans):
             np.testing.assert_allclose(whole[i, j], own, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.later("2", "4")
 @pytest.mark.parametrize("chunk", [1, 2, 4, 100])
 def test_chunks_change_no_draw(boxed, scans, chunk):
     """The keys are the row's own; what is left is rounding of other matrix shapes."""
