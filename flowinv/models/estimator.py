@@ -92,7 +92,8 @@ class Rows(NamedTuple):
         train: how much rows count that are fitted, 0 for the others, `[N]`.
         held: the same of those that say whether an sd varies, `[N]`.
         may_vary: False for an error that is the same for every x; may be traced.
-        complete: False where failed simulations are missing; may be traced.
+        selected: True where nothing but the box selected theta, no failed simulation
+            that is missing either; may be traced.
     """
 
     theta: Array
@@ -101,7 +102,7 @@ class Rows(NamedTuple):
     train: Array
     held: Array
     may_vary: ArrayLike = True
-    complete: ArrayLike = True
+    selected: ArrayLike = False
 
 
 class Features(NamedTuple):
@@ -166,11 +167,7 @@ class Estimator:
         return z if frozen.box is None else cut(frozen.box, z)
 
     def solve(
-        self,
-        statistics: Statistics,
-        rows: Rows,
-        box: Box | None = None,
-        selected: bool = False,
+        self, statistics: Statistics, rows: Rows, box: Box | None = None
     ) -> Frozen:
         """Solve what is known before training; pure, jit- and vmap-able.
 
@@ -178,7 +175,6 @@ class Estimator:
             statistics: input statistics of x (`fit_statistics` of the training rows).
             rows: simulations; summaries are scaled by the training rows.
             box: box that the network lives in.
-            selected: rounds chose where theta is; not the prior alone.
         """
         summary = jnp.zeros(0, jnp.float32), jnp.ones(0, jnp.float32)
         raw = self._raw(rows.x)
@@ -195,10 +191,13 @@ class Estimator:
         use = rows.train, rows.held, rows.may_vary
         num_simple = first if first < terms.shape[-1] else None
         ridge, *others = solve_ridges(terms, targets, *use, num_simple)
-        if selected and self.prior.has_normal_latent and estimate is None:
+        if box is not None and estimate is None:
             w = self.latent_of(frozen, rows.z)
-            known = Known(terms, scaled, w, rows.train, rows.held, rows.complete)
-            ridge = settled(prior, (ridge, *others), known)
+            known = Known(terms, scaled, w, rows.train, rows.held)
+            found = settled(prior, (ridge, *others), known)
+            ridge = jax.tree.map(
+                lambda a, b: jnp.where(rows.selected, a, b), found, ridge
+            )
         return frozen._replace(placing=ridge)
 
     def draw(self, key: Array, frozen: Frozen) -> Params:

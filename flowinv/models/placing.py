@@ -146,15 +146,14 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
 
 
 class Known(NamedTuple):
-    """Rows whose theta a region has selected.
+    """Rows whose theta a box has selected.
 
     Attributes:
         terms: regression terms, `[N, T]`.
         scaled: parameters in units of the regression, `[N, D]`.
-        z: their latent, `[N, D]`.
+        z: their latent in the box, `[N, D]`.
         train: how much rows count that regressions are fitted to, `[N]`.
         held: the same of those that judge, `[N]`.
-        complete: whether none is missing that failed, `[]`.
     """
 
     terms: Array
@@ -162,25 +161,19 @@ class Known(NamedTuple):
     z: Array
     train: Array
     held: Array
-    complete: ArrayLike = True
 
 
-def settled(prior: AnyPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
-    """For each parameter a regression of rows that a region has selected.
+def settled(prior: CutPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
+    """For each parameter a regression of rows that a box has selected.
 
     The last of `ridges`, of the fewest terms, turned round (`turned`): a curve that
-    bends by the selection alone leads astray where rows are few. Not so where failed
-    rows are missing: theta was selected by success then, too, and the first one is
-    right. In a box, whose edges the place knows, held-out rows may object: the first
-    one is taken where they are clearly likelier by it.
+    bends by the selection alone leads astray where rows are few. The first one where
+    held-out rows are clearly likelier by it.
     """
     others = ridges[0], turned(prior, ridges[-1], rows)
-    objects = jnp.zeros(rows.z.shape[-1], bool)
-    if isinstance(prior, CutPrior):
-        objects = _clearly_likelier(prior, others, rows)
+    keeps = _clearly_likelier(prior, others, rows)
     # Of rows without any spread there is nothing to turn.
-    finite = jnp.isfinite(others[1].mean_bias) & jnp.isfinite(others[1].scale_bias)
-    keeps = objects | ~finite | ~jnp.asarray(rows.complete)
+    keeps |= ~jnp.isfinite(others[1].mean_bias + others[1].scale_bias)
     return jax.tree.map(lambda a, b: jnp.where(keeps, a, b), *others)
 
 
@@ -201,8 +194,8 @@ def _clearly_likelier(prior: CutPrior, two: tuple[Ridge, Ridge], rows: Known) ->
     return mean > error
 
 
-def turned(prior: AnyPrior, ridge: Ridge, rows: Known) -> Ridge:
-    """Return a regression turned round, for rows that a region has selected.
+def turned(prior: CutPrior, ridge: Ridge, rows: Known) -> Ridge:
+    """Return a regression turned round, for rows that a box has selected.
 
     Of rows whose theta was selected, theta given x is no line any more; x given theta
     is what it was. So the prediction s, as one number that x says of a parameter u, is

@@ -200,11 +200,6 @@ class Prior:
         """True for parameters that are taken as uniform between their edges, `[D]`."""
         return self.bounded
 
-    def scaled_normal(self) -> tuple[Array, Array]:
-        """Mean and precision in scaled units, `[D]` each; precision 0 between edges."""
-        free = jnp.asarray(~self.bounded, jnp.float32)
-        return 0.0 * free, free
-
     def _finite_edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Edges in float32, with -1, 1 standing in for unbounded parameters."""
         low = np.where(self.bounded, self.low, -1.0).astype(np.float32)

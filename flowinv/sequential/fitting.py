@@ -126,10 +126,10 @@ def _solve(
             jnp.concatenate([none[0], counts[1]]),
             # Later rounds ask about one x: errors at a region's edges are not its own.
             may_vary=state.index == 0,
-            complete=(state.valid | ~filled(state)).all(),
+            # Failures select as well; the first round's box is all of the prior.
+            selected=(state.index > 0) & (state.valid | ~filled(state)).all(),
         ),
         plan.method.latent_box(state.region, state.index),
-        selected=True,
     )
 
 
