@@ -47,12 +47,21 @@ def masked_mean(values: Array, batch: Batch) -> Array:
 
 
 def make_update(
-    loss: Loss, optimizer: optax.GradientTransformation, ema_decay: float
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    ema_every: int = 1,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]:
     """Return `update(state, batch, key)`.
 
     A step whose loss or gradient is not finite changes nothing but `failed_step` and
     `stopped`; a stopped state stays as it is.
+
+    Args:
+        loss: the loss that is trained.
+        optimizer: its steps.
+        ema_decay: decay of the parameters' running mean by a step; 0 keeps none.
+        ema_every: steps of which the mean takes one, with their decay together.
     """
 
     def update(
@@ -67,21 +76,18 @@ def make_update(
         go = good & ~state.stopped
         changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
-        ema = state.ema
-        if ema_decay:
-            # The usual correction for a short past: the first steps average evenly.
-            count = state.step.astype(jnp.float32) + 1.0
-            decay = jnp.minimum(ema_decay, count / (count + 10.0))
-            ema = optax.incremental_update(params, state.ema, 1.0 - decay)
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(go, a, b), new, old)
 
+        ema = state.ema
+        if ema_decay:
+            ema = _averaged(state, params, go, (ema_decay, ema_every))
         failed = jnp.where(state.stopped | good, state.failed_step, state.step)
         state = state._replace(
             params=keep(params, state.params),
             opt_state=keep(opt_state, state.opt_state),
-            ema=keep(ema, state.ema),
+            ema=ema,
             step=state.step + go,
             failed_step=failed,
             stopped=state.stopped | ~good,
@@ -89,6 +95,26 @@ def make_update(
         return state, StepInfo(value, norm)
 
     return update
+
+
+def _averaged(
+    state: TrainState, params: Any, go: Array, past: tuple[float, int]
+) -> Any:
+    """Running mean after a step, of a decay and of the steps that it takes one of."""
+    decay, every = past
+    # The usual correction for a short past: the first steps average evenly.
+    count = state.step.astype(jnp.float32) + 1.0
+    own = jnp.minimum(decay, count / (count + 10.0)) ** every
+    takes = go & ((state.step + 1) % every == 0)
+
+    def mean(params: Any, old: Any) -> Any:
+        return optax.incremental_update(params, old, 1.0 - own)
+
+    # An accelerator's host would wait for a branch.
+    if every > 1 and jax.default_backend() == "cpu":
+        return jax.lax.cond(takes, mean, lambda _, old: old, params, state.ema)
+    new = mean(params, state.ema)
+    return jax.tree.map(lambda a, b: jnp.where(takes, a, b), new, state.ema)
 
 
 def make_validate(

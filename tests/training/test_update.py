@@ -173,16 +173,18 @@ def test_nan_is_never_the_best(toy):
     np.testing.assert_array_equal(state.best_params["p"], toy.start().params["p"])
 
 
-def test_running_mean_of_the_parameters():
+@pytest.mark.parametrize("every", [1, 4])
+def test_running_mean_of_the_parameters(every):
     decay, rate = 0.9, 0.1
-    update = make_update(loss, optax.sgd(rate), decay)
+    update = jax.jit(make_update(loss, optax.sgd(rate), decay, every))
     state = init_state(jax.random.key(0), jnp.zeros(1), optax.sgd(rate), keep_mean=True)
     p = mean = 0.0
     for step in range(200):
         state, _ = update(state, batch([[1.0]]), None)
         p -= rate * 2 * (p - 1.0)
-        own = min(decay, (step + 1) / (step + 11))
-        mean = own * mean + (1 - own) * p
+        if (step + 1) % every == 0:
+            own = min(decay, (step + 1) / (step + 11)) ** every
+            mean = own * mean + (1 - own) * p
     np.testing.assert_allclose(state.ema[0], mean, rtol=1e-5)
     np.testing.assert_allclose(state.params[0], p, rtol=1e-5)
 
