@@ -72,6 +72,11 @@ class Crowd(NamedTuple):
         own = np.asarray(x, np.float64).reshape(-1, len(self.scale)) / self.scale
         if len(own) != (len(x) if many else 1):
             fail("x", f"with {len(self.scale)} numbers", np.shape(x))
+        # Where all simulations have the same number, another is as far as that of one
+        # among them would be: a count in the dark is as rare in x as in each of them.
+        first, reach = self.rows[0], np.sqrt(len(self.rows))
+        same = (self.rows == first).all(0)
+        own = np.where(same, np.clip(own, first - reach, first + reach), own)
         distance = _nearest(own, self.rows)
         further = (self.nearest >= distance[:, None]).sum(-1)
         share = (1 + further) / (len(self.rows) + 1)

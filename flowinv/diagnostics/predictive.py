@@ -39,6 +39,7 @@ from flowinv.diagnostics.statistics import StatisticP, panel_statistics, statist
 __all__ = ["PREDICTIVE", "Predictive", "predictive_check", "statistics_of"]
 
 LEAST_ROWS = 20
+ALONE = 1e-9  # relative; below it there is nothing but rounding
 P_LIMIT, FAR = 0.005, 10.0
 """Share of simulations further out below which x is off, and sds beyond which far."""
 STATISTICS_P, P_OF, SDS_OF = "statistics_p", "p_of_", "sds_of_"
@@ -101,15 +102,18 @@ def _compared(values: Array, rows: Array) -> Predictive:
         m = right.sum()
         mean = rows.mean(0, where=right)
         variance = rows.var(0, ddof=1, where=right)
-        floor = least_spread(rows) ** 2
+        # Of x as well: a count where all others have none is as rare in x as in them.
+        floor = least_spread(jnp.concatenate([rows, values[None]])) ** 2
         off = (values - mean) / jnp.sqrt(jnp.maximum(variance, floor))
         # Mean and variance of all rows but one, in closed form.
         squares = (rows - mean) ** 2
         others = ((m - 1) * variance - squares * m / (m - 1)) / (m - 2)
+        # A row that is alone with its count leaves the others none, but for rounding.
+        others = jnp.where(others > ALONE * variance, others, 0.0)
         own = (squares * (m / (m - 1)) ** 2 / jnp.maximum(others, floor)).sum(-1)
         total, right = (off**2).sum(), right[:, 0]
         spread = jnp.maximum(own.std(where=right), 1e-12 * jnp.maximum(total, 1.0))
-        further = (own >= total).sum(where=right)
+        further = (own >= (1.0 - ALONE) * total).sum(where=right)
         worst = jnp.abs(off).argmax()
         return Predictive(
             p=jnp.where(m < LEAST_ROWS, jnp.nan, (1 + further) / (m + 1)),

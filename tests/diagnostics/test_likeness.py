@@ -29,6 +29,22 @@ def test_right_observations_are_called_off_once_in_a_hundred(rows):
     assert found.ratio.max() < 1.5
 
 
+def test_a_count_that_no_simulation_has_is_as_rare_in_x_as_in_them():
+    """1,000 sparse counts: 5 are expected, more than 14 once in 4,000."""
+    rng = np.random.default_rng(1)
+    simulated, x = rng.poisson(0.001, (2, 1_000, 200)).astype(np.float32)
+    alone = ((x > 0) & (simulated == 0).all(0)).any(-1)
+    assert alone.mean() > 0.05
+    p = likeness(x, simulated, many=True).p
+    assert (p < 0.005).sum() <= 14
+
+
+def test_a_number_that_is_always_the_same_in_simulations_alone(rows):
+    dark, lit = np.zeros((len(rows), 1)), np.ones((len(rows), 1))
+    simulated = np.concatenate([dark, rows[:, :3]], -1)
+    assert likeness(np.concatenate([lit[0], rows[0, :3]]), simulated).p < 0.005
+
+
 def test_many_are_as_each_alone(rows):
     many = simulated(np.random.default_rng(4), 5) + np.arange(5)[:, None] * 20
     alone = [likeness(x, rows) for x in many]

@@ -36,6 +36,16 @@ def test_right_scans_are_called_off_at_most_once_in_a_hundred():
     assert (np.minimum(whole, of_statistics) < P_LIMIT).sum() <= 20
 
 
+def test_a_count_that_no_simulation_has_is_as_rare_in_x_as_in_them():
+    """1,000 sparse counts: 5 are expected at most, more than 14 once in 4,000."""
+    rng = np.random.default_rng(1)
+    x, simulated = (rng.poisson(0.005, (1_000, *m, 100)) for m in ((), (200,)))
+    alone = ((x > 0) & (simulated == 0).all(1)).any(-1)
+    assert alone.mean() > 0.1
+    found = predictive_check(np.float32(x), np.float32(simulated), many=True)
+    assert (found.p < P_LIMIT).sum() <= 14
+
+
 def test_many_are_as_each_alone():
     rng = np.random.default_rng(2)
     x = scans(np.zeros(4), rng)
