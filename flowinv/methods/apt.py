@@ -121,6 +121,11 @@ class APT(RoundsMethod):
         return dataclasses.replace(self, truncated_rounds=first)
 
     @property
+    def selects(self) -> bool:
+        """The boxed rounds do."""
+        return self._boxed
+
+    @property
     def _boxed(self) -> bool:
         """Whether some rounds draw from boxes; known once `suited`."""
         return int(self.truncated_rounds) > 0

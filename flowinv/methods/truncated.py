@@ -91,6 +91,11 @@ class Truncated(RoundsMethod):
             fail("epsilon", "of at most 0.1", self.epsilon)
 
     @property
+    def selects(self) -> bool:
+        """Every round after the first does."""
+        return True
+
+    @property
     def _boxed(self) -> bool:
         return self.region != "hdr"
 

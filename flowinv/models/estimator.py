@@ -92,8 +92,9 @@ class Rows(NamedTuple):
         train: how much rows count that are fitted, 0 for the others, `[N]`.
         held: the same of those that say whether an sd varies, `[N]`.
         may_vary: False for an error that is the same for every x; may be traced.
-        selected: True where nothing but the box selected theta, no failed simulation
-            that is missing either; may be traced.
+        selected: True where nothing but a box or a region selected theta, no failed
+            simulation that is missing either; may be traced. False asks nothing.
+        x_obs: the one x that is asked about, `[*x_shape]`; None where all are.
     """
 
     theta: Array
@@ -103,6 +104,7 @@ class Rows(NamedTuple):
     held: Array
     may_vary: ArrayLike = True
     selected: ArrayLike = False
+    x_obs: Array | None = None
 
 
 class Features(NamedTuple):
@@ -191,10 +193,15 @@ class Estimator:
         use = rows.train, rows.held, rows.may_vary
         num_simple = first if first < terms.shape[-1] else None
         ridge, *others = solve_ridges(terms, targets, *use, num_simple)
-        if box is not None and estimate is None:
+        known = self.prior.has_normal_latent and estimate is None
+        if known and rows.selected is not False:
             w = self.latent_of(frozen, rows.z)
-            known = Known(terms, scaled, w, rows.train, rows.held)
-            found = settled(prior, (ridge, *others), known)
+            asked = None
+            if rows.x_obs is not None:
+                own = self._regressors(frozen, rows.x_obs, self._raw(rows.x_obs))
+                asked = regression_terms(own)
+            select = Known(terms, scaled, w, rows.train, rows.held, asked)
+            found = settled(prior, (ridge, *others), select)
             ridge = jax.tree.map(
                 lambda a, b: jnp.where(rows.selected, a, b), found, ridge
             )

@@ -30,6 +30,7 @@ __all__ = [
     "Known",
     "cut_normal_quantile",
     "edge_distances",
+    "nearness",
     "place",
     "predict",
     "regression_terms",
@@ -47,6 +48,9 @@ FEATURE_RANGE = 6.0
 NORMAL_RANGE = 3.28971
 # Errors between an estimate and an edge over which the edge matters.
 EDGE_REACH = 3.0
+# Errors by which a regression that the selection bends must win near the one x: of ten
+# lanes of a linear Gaussian two had it by two errors, for no reason but chance.
+SURE_NEAR = 3.0
 # Errors at which an estimate counts as that far off.
 FAR_OFF = 8.0
 # Of a uniform distribution on (-1, 1); and a precision next to nothing beside it.
@@ -146,14 +150,15 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
 
 
 class Known(NamedTuple):
-    """Rows whose theta a box has selected.
+    """Rows whose theta a box, or a region, has selected.
 
     Attributes:
         terms: regression terms, `[N, T]`.
         scaled: parameters in units of the regression, `[N, D]`.
-        z: their latent in the box, `[N, D]`.
+        z: their latent, in the box if there is one, `[N, D]`.
         train: how much rows count that regressions are fitted to, `[N]`.
         held: the same of those that judge, `[N]`.
+        asked: terms of the one x that is asked about, `[T]`; None where all are.
     """
 
     terms: Array
@@ -161,24 +166,42 @@ class Known(NamedTuple):
     z: Array
     train: Array
     held: Array
+    asked: Array | None = None
 
 
-def settled(prior: CutPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
-    """For each parameter a regression of rows that a box has selected.
+def nearness(own: Placed, others: Placed) -> Array:
+    """How near others' estimates are to that of one x, in (0, 1], `[...]`.
+
+    exp(-d^2 / 2) for the mean d^2 over the parameters, in the one's own errors. Rows of
+    a region around x_obs have posteriors that its edges cut, but for those near x_obs:
+    what is asked about x_obs alone is judged by these.
+    """
+    away = (others.mean - own.mean) * jnp.exp(-own.log_sd)
+    return jnp.exp(-0.5 * (away**2).mean(-1))
+
+
+def settled(prior: AnyPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
+    """For each parameter a regression of rows whose theta was selected.
 
     The last of `ridges`, of the fewest terms, turned round (`turned`): a curve that
     bends by the selection alone leads astray where rows are few. The first one where
-    held-out rows are clearly likelier by it.
+    held-out rows are clearly likelier by it: all of them in a box, whose edges the
+    latent knows, and those near the one x elsewhere.
     """
     others = ridges[0], turned(prior, ridges[-1], rows)
-    keeps = _clearly_likelier(prior, others, rows)
+    errors = 1.0
+    if rows.asked is not None and not isinstance(prior, CutPrior):
+        own, all_ = (Placed(*ridges[-1].predict(t)) for t in (rows.asked, rows.terms))
+        rows = rows._replace(held=rows.held * nearness(own, all_))
+        errors = SURE_NEAR
+    keeps = _gain_in_errors(prior, others, rows) > errors
     # Of rows without any spread there is nothing to turn.
     keeps |= ~jnp.isfinite(others[1].mean_bias + others[1].scale_bias)
     return jax.tree.map(lambda a, b: jnp.where(keeps, a, b), *others)
 
 
-def _clearly_likelier(prior: CutPrior, two: tuple[Ridge, Ridge], rows: Known) -> Array:
-    """Where held-out rows are likelier by the first of two, by more than the error."""
+def _gain_in_errors(prior: AnyPrior, two: tuple[Ridge, Ridge], rows: Known) -> Array:
+    """By how many errors held-out rows are likelier by the first of two, `[D]`."""
 
     def surprise(ridge: Ridge) -> Array:
         placed = place(prior, Placed(*ridge.predict(rows.terms)))
@@ -191,11 +214,11 @@ def _clearly_likelier(prior: CutPrior, two: tuple[Ridge, Ridge], rows: Known) ->
     gain, weights = second - first, (rows.held / rows.held.sum())[:, None]
     mean = (weights * gain).sum(0)
     error = jnp.sqrt((weights**2 * (gain - mean) ** 2).sum(0))
-    return mean > error
+    return mean / jnp.maximum(error, 1e-30)
 
 
-def turned(prior: CutPrior, ridge: Ridge, rows: Known) -> Ridge:
-    """Return a regression turned round, for rows that a box has selected.
+def turned(prior: AnyPrior, ridge: Ridge, rows: Known) -> Ridge:
+    """Return a regression turned round, for rows whose theta was selected.
 
     Of rows whose theta was selected, theta given x is no line any more; x given theta
     is what it was. So the prediction s, as one number that x says of a parameter u, is

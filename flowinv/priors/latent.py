@@ -195,6 +195,14 @@ class Prior:
         """True for parameters with two finite edges, `[D]`."""
         return np.isfinite(self.low) & np.isfinite(self.high)
 
+    def scaled_normal(self) -> tuple[Array, Array]:
+        """Mean and precision of the prior in scaled units, `[D]`; 0 where it is flat.
+
+        A parameter with edges is taken for uniform between them.
+        """
+        zeros = jnp.zeros(self.dim, jnp.float32)
+        return zeros, jnp.where(self.bounded, 0.0, 1.0)
+
     @property
     def flat(self) -> np.ndarray:
         """True for parameters that are taken as uniform between their edges, `[D]`."""

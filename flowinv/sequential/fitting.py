@@ -12,7 +12,8 @@ from jax import Array
 
 from flowinv.data.standardise import restandardise
 from flowinv.losses.npe import Batch
-from flowinv.models.estimator import MAX_SOLVE, Frozen, Rows, Variables
+from flowinv.models.estimator import MAX_SOLVE, Estimator, Frozen, Rows, Variables
+from flowinv.models.placing import nearness
 from flowinv.sequential.method import Plan
 from flowinv.sequential.rows import (
     filled,
@@ -27,6 +28,8 @@ from flowinv.training.state import Schedule, TrainState, init_state
 
 __all__ = ["Prepared", "Trained", "prepare", "train_round"]
 
+# Errors by which training must win near x_obs, with the best of its epochs.
+SURE_NEAR = 3.0
 # Streams of a network's key.
 _DRAW, _STEPS = range(2)
 
@@ -41,6 +44,7 @@ class Prepared(NamedTuple):
         validation: validation rows as one block, in the same way.
         num_used: usable rows of both kinds.
         num_effective: as many rows of equal weight would say as much.
+        near: validation rows, weighed by how near their x is to x_obs.
     """
 
     frozen: Frozen
@@ -49,6 +53,7 @@ class Prepared(NamedTuple):
     validation: Batch
     num_used: Array
     num_effective: Array
+    near: Batch
 
 
 class Trained(NamedTuple):
@@ -56,7 +61,8 @@ class Trained(NamedTuple):
 
     Attributes:
         variables: best networks.
-        validation_loss: their loss, nats (mean over an ensemble).
+        validation_loss: their loss, nats, mostly of held-out rows near x_obs (mean over
+            an ensemble).
         steps: steps taken.
     """
 
@@ -80,7 +86,7 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     others = packed(there & held, num_held)
     packs = (train_rows, num_train), others
     placing = plan.method.placing_weights(plan, state, weights)
-    frozen = _solve(plan, state, placing, packs)
+    frozen = _solve(plan, state, placing, packs, x_obs)
     # All rows at once: the compiled program holds the features once.
     rows = jnp.concatenate([train_rows, others[0]])
     batch = Batch(
@@ -94,8 +100,20 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
         jax.tree.map(lambda leaf, part=part: leaf[part], batch)
         for part in (slice(size), slice(size, None))
     )
-    validation = jax.tree.map(lambda leaf: leaf[None], validation)
-    return Prepared(frozen, training, num_train, validation, use.sum(), effective)
+    near = _near(plan.estimator, frozen, validation, x_obs)
+    validation, near = jax.tree.map(lambda leaf: leaf[None], (validation, near))
+    return Prepared(frozen, training, num_train, validation, use.sum(), effective, near)
+
+
+def _near(estimator: Estimator, frozen: Frozen, rows: Batch, x_obs: Array) -> Batch:
+    """Rows with weights that fall with the distance of their x from x_obs."""
+    own = estimator.placed_of(estimator.features(frozen, x_obs))
+    if own is None:
+        return rows
+    # Above 0, so that every row still counts.
+    close = jnp.maximum(nearness(own, estimator.placed_of(rows.features)), 1e-12)
+    mean = rows.weigh(close).sum() / jnp.maximum(rows.counts.sum(), 1)
+    return rows._replace(weight=rows.weight * close / jnp.maximum(mean, 1e-30))
 
 
 def _solve(
@@ -103,6 +121,7 @@ def _solve(
     state: RoundsState,
     weights: Array,
     packs: tuple[tuple[Array, Array], tuple[Array, Array]],
+    x_obs: Array,
 ) -> Frozen:
     """Statistics and solved Gaussian of the rows in use, made anew each round."""
     scaling = plan.estimator.input_scaling
@@ -126,8 +145,10 @@ def _solve(
             jnp.concatenate([none[0], counts[1]]),
             # Later rounds ask about one x: errors at a region's edges are not its own.
             may_vary=state.index == 0,
-            # Failures select as well; the first round's box is all of the prior.
-            selected=(state.index > 0) & (state.valid | ~filled(state)).all(),
+            # Failures select as well; the first round's rows are the prior's.
+            selected=plan.method.selects
+            and (state.index > 0) & (state.valid | ~filled(state)).all(),
+            x_obs=x_obs,
         ),
         plan.method.latent_box(state.region, state.index),
     )
@@ -155,7 +176,9 @@ def _kept(plan: Plan, state: RoundsState, new: Any, old: Any) -> Any:
 def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
     """Train this round's networks; a stopped lane takes no step.
 
-    Training that does not surely improve on its start returns that (`make_choose`).
+    Training that does not surely improve on its start, for x near x_obs, returns that
+    (`make_choose`): far off it, the region's edges cut what the start takes for a
+    Gaussian, and training gains there whatever it does to the answer.
     """
     estimator, config = plan.estimator, plan.method.train
     frozen = prepared.frozen
@@ -193,7 +216,7 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
             epoch,
             start._replace(stopped=state.stopped),
         )
-        chosen = answer(parts, first, trained, prepared.validation)
+        chosen = answer(parts, first, trained, prepared.near, SURE_NEAR)
         return trained._replace(best_params=chosen.params, best_loss=chosen.loss)
 
     key, old = plan.round_key(state, TRAIN), state.variables.params

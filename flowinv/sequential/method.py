@@ -128,6 +128,11 @@ class RoundsMethod(abc.ABC):
     keeps_failed: ClassVar[bool] = False
 
     @property
+    def selects(self) -> bool:
+        """Whether rows are the prior's but for a box or a region of theta."""
+        return False
+
+    @property
     def batch_rows(self) -> int:
         """Rows of a training step."""
         open_size = min(self.train.rows(), self.num_simulations // 4)

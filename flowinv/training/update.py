@@ -19,6 +19,7 @@ from flowinv.training.state import (
 )
 
 __all__ = [
+    "SURE",
     "Choice",
     "EpochEnd",
     "finish_epoch",
@@ -160,16 +161,18 @@ class Choice(NamedTuple):
     losses: Array
 
 
-def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
-    """Return `choose(start, best, blocks, key)`: `best` where it is surely better.
+def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array, float], Choice]:
+    """Return `choose(start, best, blocks, key, sure)`: `best` if surely better.
 
     The best of many epochs is better than the start on its own validation rows by
-    chance alone: the gain must exceed its error by a factor of `SURE`. Nothing is
+    chance alone: the gain must exceed its error by a factor of `sure`. Nothing is
     learned then from rows that say nothing beyond the start. A row gains or loses
     `MOST_GAIN` at most: one that the start was far off must not hide what others gain.
     """
 
-    def choose(start: Any, best: Any, blocks: Batch, key: Array) -> Choice:
+    def choose(
+        start: Any, best: Any, blocks: Batch, key: Array, sure: float = SURE
+    ) -> Choice:
         which = jnp.asarray([True, False])
 
         def picked(keeps: Array) -> Any:
@@ -179,16 +182,25 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
             # One after the other: the compiled program holds the loss once.
             losses = jax.lax.map(lambda first: loss(picked(first), block, key), which)
             gain = jnp.clip(losses[0] - losses[1], -MOST_GAIN, MOST_GAIN)
-            gain, both = block.weigh(gain), jax.vmap(block.weigh)(losses)
-            sums = jnp.stack([gain.sum(), (gain**2).sum(), *both.sum(-1)])
-            return sums, block.counts.sum(), both
+            both = jax.vmap(block.weigh)(losses)
+            pairs = jnp.stack([block.weigh(jnp.ones_like(gain)), block.weigh(gain)])
+            return (
+                pairs.sum(-1),
+                jnp.matmul(pairs, pairs.T, precision="highest"),
+                both,
+                block.counts.sum(),
+            )
 
-        sums, counts, losses = jax.lax.map(one, blocks)
-        count = jnp.maximum(counts.sum(), 1)
-        mean, square, first, trained = sums.sum(0) / count
-        error = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) / count)
+        sums, squares, losses, counts = jax.lax.map(one, blocks)
+        (total, gained), squares = sums.sum(0), squares.sum(0)
+        # Of weighted rows: sum w^2 (gain - mean)^2, over the squared sum of w.
+        total = jnp.maximum(total, 1e-30)
+        mean = gained / total
+        spread = squares[1, 1] - 2.0 * mean * squares[0, 1] + mean**2 * squares[0, 0]
+        error = jnp.sqrt(jnp.maximum(spread, 0.0)) / total
+        first, trained = losses.sum((0, 2)) / jnp.maximum(counts.sum(), 1)
         # A start without a finite loss is no rival.
-        keeps = jnp.isfinite(first) & (mean <= SURE * error)
+        keeps = jnp.isfinite(first) & (mean <= sure * error)
         own = jnp.where(keeps, first, trained)
         rows = jnp.where(keeps, losses[:, 0], losses[:, 1])
         return Choice(picked(keeps), keeps, own, rows)

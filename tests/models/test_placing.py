@@ -12,6 +12,7 @@ from flowinv.models.placing import (
     Known,
     cut_normal_quantile,
     edge_distances,
+    nearness,
     place,
     predict,
     regression_terms,
@@ -151,6 +152,8 @@ SELECTED = {
     "tail": (priors.normal([0.0], [1.0]), (0.4, 6.0), 1.0, 4.5),
     "middle": (priors.normal([0.0], [1.0]), (-2.0, 0.0), 0.2, -1.1),
     "interval": (priors.uniform([-1.0], [3.0]), (0.3, 1.9), 0.2, 1.0),
+    # 3.9 sds of the posterior to both sides; the latent knows nothing of it.
+    "region": (priors.normal([0.0], [1.0]), (-0.09, 0.685), 0.1, 0.3),
 }
 
 
@@ -160,7 +163,7 @@ def test_selected_rows_place_the_posterior_of_the_whole_prior(name):
     """A linear Gaussian: mean and sd of the exact posterior, cut where a box cuts it.
 
     Eight times three thousand rows: errors of 0.02 sd in a mean, 1.5 % in an sd. (By
-    the regression itself the tail's mean is 0.4 sd off.)
+    the regression itself the tail's mean is 0.4 sd off, and the region's sd 0.92.)
     """
     prior, edges, noise, x_obs = SELECTED[name]
     precision = 0.0 if name == "interval" else 1.0
@@ -168,6 +171,7 @@ def test_selected_rows_place_the_posterior_of_the_whole_prior(name):
     mean = x_obs / noise**2 * sd**2
     low, high = np.asarray(prior.to_latent(np.float32(edges)[:, None]))[:, 0]
     cut = CutPrior(prior, Box(np.full(1, low), np.full(1, high)))
+    own = prior if name == "region" else cut
 
     @jax.jit
     def answers(key):
@@ -177,14 +181,14 @@ def test_selected_rows_place_the_posterior_of_the_whole_prior(name):
         centre, scale = x.mean(0), x.std(0)
         terms = regression_terms((x - centre) / scale)
         held = (jnp.arange(3_000) % 10 == 0).astype(jnp.float32)
-        scaled = cut.to_scaled(theta, prior.to_latent(theta))
+        scaled = own.to_scaled(theta, prior.to_latent(theta))
         ridges = solve_ridges(terms, scaled, 1.0 - held, held, False, 1)
-        rows = Known(terms, scaled, cut.to_latent(theta), 1.0 - held, held)
-        ridges = ridges[1], settled(cut, ridges, rows)
         where = regression_terms((jnp.asarray([x_obs]) - centre) / scale)
-        places = [place(cut, Placed(*ridge.predict(where))) for ridge in ridges]
+        rows = Known(terms, scaled, own.to_latent(theta), 1.0 - held, held, where)
+        ridges = ridges[1], settled(own, ridges, rows)
+        places = [place(own, Placed(*ridge.predict(where))) for ridge in ridges]
         base = jax.random.normal(keys[0], (20_000, 1))
-        draws = [cut.from_latent(p.mean + jnp.exp(p.log_sd) * base) for p in places]
+        draws = [own.from_latent(p.mean + jnp.exp(p.log_sd) * base) for p in places]
         return jnp.stack(draws)[..., 0]
 
     draws = np.asarray(jax.vmap(answers)(jax.random.split(jax.random.key(3), 8)))
@@ -194,6 +198,16 @@ def test_selected_rows_place_the_posterior_of_the_whole_prior(name):
     np.testing.assert_allclose(draws[:, 1].std(-1) / exact.std(), 1.0, atol=0.08)
     if name == "tail":
         assert abs(shift[:, 0].mean()) > 0.3
+    if name == "region":
+        assert (draws[:, 0].std(-1) / exact.std()).mean() < 0.95
+
+
+def test_near_is_by_the_errors_of_the_one():
+    own = Placed(jnp.asarray([1.0, -2.0]), jnp.log(jnp.asarray([0.5, 4.0])))
+    others = Placed(jnp.asarray([[1.0, -2.0], [2.0, -2.0], [1.5, 2.0]]), jnp.zeros(()))
+    np.testing.assert_allclose(
+        nearness(own, others), np.exp([0.0, -1.0, -0.5]), rtol=1e-6
+    )
 
 
 def test_what_x_does_not_tell_starts_as_the_prior():

@@ -151,6 +151,30 @@ def test_training_must_be_surely_better_than_its_start():
     assert not kept(0.5, start=np.nan)
 
 
+def test_a_choice_by_weighted_rows():
+    """Gains of about 1 of ten rows that weigh the most, and of -1 of 1,000 others."""
+    rng = np.random.default_rng(0)
+    near = np.repeat([1.0, 0.0], [10, 1_000])
+    z = np.where(near, 0.9, 0.1)[:, None] + 0.1 * rng.normal(size=(1_010, 1))
+    weight = np.where(near, rng.uniform(0.5, 2.0, 1_010), 1e-5)
+    start, best = jnp.zeros(1), jnp.ones(1)
+    choose = jax.jit(make_choose(loss))
+
+    def kept(weight, sure):
+        there = jnp.ones((1, 1_010), bool)
+        weight = None if weight is None else jnp.float32(weight[None])
+        blocks = Batch(jnp.float32(z[None]), (), there, None, weight)
+        return bool(choose(start, best, blocks, None, sure).is_start)
+
+    gain = (z**2 - (1 - z) ** 2)[:, 0]
+    mean = np.average(gain, weights=weight)
+    error = np.sqrt((weight**2 * (gain - mean) ** 2).sum()) / weight.sum()
+    assert mean / error > 5
+    assert kept(None, 2.0)
+    assert not kept(weight, 0.98 * mean / error)
+    assert kept(weight, 1.02 * mean / error)
+
+
 def test_a_row_that_the_start_was_far_off_does_not_hide_the_gain_of_others():
     """Gains of 0.1 with an error of 0.005, and one of 1,000,000."""
     choose = jax.jit(make_choose(loss))
