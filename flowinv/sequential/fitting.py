@@ -28,8 +28,6 @@ from flowinv.training.state import Schedule, TrainState, init_state
 
 __all__ = ["Prepared", "Trained", "prepare", "train_round"]
 
-# Errors by which training must win near x_obs, with the best of its epochs.
-SURE_NEAR = 3.0
 # Streams of a network's key.
 _DRAW, _STEPS = range(2)
 
@@ -216,7 +214,7 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
             epoch,
             start._replace(stopped=state.stopped),
         )
-        chosen = answer(parts, first, trained, prepared.near, SURE_NEAR)
+        chosen = answer(parts, first, trained, prepared.near)
         return trained._replace(best_params=chosen.params, best_loss=chosen.loss)
 
     key, old = plan.round_key(state, TRAIN), state.variables.params
