@@ -93,9 +93,12 @@ def settings(request):
 
 
 @pytest.fixture(scope="module")
-def unbroken(settings, tmp_path_factory):
+def unbroken(settings, tmp_path_factory, small_forests):
     folder = tmp_path_factory.mktemp("unbroken") / "run"
-    assert in_process(*settings, f"--out={folder}") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # Pages are other tests'.
+        patch.setattr("flowinv.report.page.write_report", lambda *_: None)
+        assert in_process(*settings, f"--out={folder}") == 0
     return folder
 
 

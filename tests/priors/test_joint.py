@@ -12,38 +12,43 @@ from scipy import special, stats
 
 from flowinv.priors import from_numpyro, independent, mixed, prior_from_config, uniform
 from flowinv.priors.families import FAMILIES
+from flowinv.priors.latent import Prior
 
 each_kind = pytest.mark.parametrize("kind", KINDS, scope="module")
 
 
 EXACT = [kind for kind in KINDS if kind not in FALLBACKS]
-# All kinds as columns of one prior: few compilations, and products are tested too.
-ALL = independent({kind: base for kind, (base, _) in KINDS.items()})
 ROWS = 5_000  # the same in several tests: compiled once
 EVERY_FLOAT = pytest.mark.parametrize(
     "x64", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
 
 
+@pytest.fixture(scope="module")
+def joint() -> Prior:
+    """All kinds as columns of one prior: few compilations, and products are tested."""
+    return independent({kind: base for kind, (base, _) in KINDS.items()})
+
+
 def columns(kinds) -> list[int]:
-    return [ALL.names.index(kind) for kind in kinds]
+    return [list(KINDS).index(kind) for kind in kinds]
 
 
 @pytest.mark.slow
-def test_transport_is_exact_in_float64() -> None:
+def test_transport_is_exact_in_float64(joint: Prior) -> None:
     """Both tails of each CDF, round trip, and slopes N(z) / p(theta) by scipy."""
     with jax.enable_x64(True):
         line = np.linspace(-4.0, 4.0, 161)
-        z = np.broadcast_to(line[:, None], (161, ALL.dim))
-        theta, log_det = ALL.from_latent_and_log_det(jnp.asarray(z))
-        back, log_det_back = ALL.to_latent_and_log_det(theta)
+        z = np.broadcast_to(line[:, None], (161, joint.dim))
+        theta, log_det = joint.from_latent_and_log_det(jnp.asarray(z))
+        back, log_det_back = joint.to_latent_and_log_det(theta)
         np.testing.assert_allclose(back, z, atol=1e-7)
         np.testing.assert_allclose(log_det, -log_det_back, atol=1e-5)
-        identity = ALL.latent_log_prob(z) - log_det
-        np.testing.assert_allclose(ALL.log_prob(theta), identity, atol=1e-5)
+        identity = joint.latent_log_prob(z) - log_det
+        np.testing.assert_allclose(joint.log_prob(theta), identity, atol=1e-5)
         # Components are independent: the gradient of the sum is the diagonal.
-        there = np.log(jax.grad(lambda z: ALL.from_latent(z).sum())(jnp.asarray(z)))
-        here = np.log(jax.grad(lambda t: ALL.to_latent(t).sum())(theta))
+        there = np.log(jax.grad(lambda z: joint.from_latent(z).sum())(jnp.asarray(z)))
+        here = np.log(jax.grad(lambda t: joint.to_latent(t).sum())(theta))
         np.testing.assert_allclose(there.sum(-1), log_det, atol=1e-5)
         np.testing.assert_allclose(here, -there, atol=1e-5)
     lower, upper = special.ndtr(line), special.ndtr(-line)
@@ -68,74 +73,81 @@ def test_tails_of_a_heavy_tail_reach_the_largest_floats() -> None:
 
 
 @EVERY_FLOAT
-def test_log_prob_equals_numpyro_and_scipy(x64: bool) -> None:
+def test_log_prob_equals_numpyro_and_scipy(x64: bool, joint: Prior) -> None:
     with jax.enable_x64(x64):
-        theta = ALL.sample(jax.random.key(0), 300)
-        log_prob = ALL.log_prob(theta)
+        theta = joint.sample(jax.random.key(0), 300)
+        log_prob = joint.log_prob(theta)
         assert log_prob.dtype == theta.dtype == (jnp.float64 if x64 else jnp.float32)
         theta = np.asarray(theta)
-        peer = sum(
-            np.asarray(jax.jit(KINDS[kind][0].log_prob)(theta[:, column]), float)
-            for kind, column in zip(ALL.names, columns(ALL.names), strict=True)
-        )
+        peers = jax.jit(
+            lambda theta: [
+                KINDS[kind][0].log_prob(theta[:, column])
+                for kind, column in zip(joint.names, columns(joint.names), strict=True)
+            ]
+        )(theta)
+        peer = np.sum(np.asarray(peers, float), axis=0)
         np.testing.assert_allclose(log_prob, peer, rtol=1e-5, atol=3e-3)
-        for kind, column in zip(EXACT, columns(EXACT), strict=True):
-            alone = from_numpyro(KINDS[kind][0])
-            value = np.asarray(theta[:64, column], np.float64)
-            got = jax.jit(alone.log_prob)(theta[:64, column : column + 1])
+        some, priors = theta[:64], [from_numpyro(KINDS[kind][0]) for kind in EXACT]
+        alone = jax.jit(
+            lambda theta: [
+                prior.log_prob(theta[:, column : column + 1])
+                for prior, column in zip(priors, columns(EXACT), strict=True)
+            ]
+        )(some)
+        for kind, column, got in zip(EXACT, columns(EXACT), alone, strict=True):
             tolerance = 1e-9 if x64 else 1e-4
-            expected = KINDS[kind][1].logpdf(value)
+            expected = KINDS[kind][1].logpdf(np.asarray(some[:, column], np.float64))
             np.testing.assert_allclose(
                 got, expected, rtol=tolerance, atol=tolerance, err_msg=kind
             )
 
 
 @pytest.mark.slow
-def test_draws_follow_the_distribution() -> None:
+def test_draws_follow_the_distribution(joint: Prior) -> None:
     """Kolmogorov-Smirnov on theta and z, p > 1e-4 each: 60 tests, false alarm 6e-3."""
-    theta = ALL.sample(jax.random.key(7), ROWS)
-    assert bool(jnp.all(ALL.contains(theta)))
+    theta = joint.sample(jax.random.key(7), ROWS)
+    assert bool(jnp.all(joint.contains(theta)))
     theta = np.asarray(theta)
-    keys = jax.random.split(jax.random.key(8), ALL.dim)
-    bases = [KINDS[kind][0] for kind in ALL.names]
+    keys = jax.random.split(jax.random.key(8), joint.dim)
+    bases = [KINDS[kind][0] for kind in joint.names]
     pairs = zip(keys, bases, strict=True)
     reference = jnp.stack([base.sample(key, (ROWS,)) for key, base in pairs], -1)
-    z = np.asarray(ALL.to_latent(reference), float)
+    z = np.asarray(joint.to_latent(reference), float)
     for kind, column in zip(EXACT, columns(EXACT), strict=True):
         draws = np.asarray(theta[:, column], float)
         assert stats.kstest(draws, KINDS[kind][1].cdf).pvalue > 1e-4, kind
         assert stats.kstest(z[:, column], "norm").pvalue > 1e-4, kind
 
 
-def test_float32_round_trip() -> None:
+def test_float32_round_trip(joint: Prior) -> None:
     """theta -> z -> theta to 2e-6 of theta's size or of the prior's spread."""
     keys = jax.random.split(jax.random.key(9), 4)
-    parts = [ALL.sample(key, ROWS) for key in keys]
-    back = np.concatenate([ALL.from_latent(ALL.to_latent(part)) for part in parts])
+    parts = [joint.sample(key, ROWS) for key in keys]
+    back = np.concatenate([joint.from_latent(joint.to_latent(part)) for part in parts])
     theta = np.concatenate(parts)
     spread = np.diff(np.quantile(theta, [0.16, 0.84], axis=0), axis=0)
     error = np.max(np.abs(back - theta) / np.maximum(np.abs(theta), spread), axis=0)
-    assert np.max(error) < 2e-6, dict(zip(ALL.names, error, strict=True))
+    assert np.max(error) < 2e-6, dict(zip(joint.names, error, strict=True))
 
 
 @EVERY_FLOAT
-def test_far_latents_stay_inside_with_finite_log_det(x64: bool) -> None:
+def test_far_latents_stay_inside_with_finite_log_det(x64: bool, joint: Prior) -> None:
     with jax.enable_x64(x64):
         sizes = jnp.asarray([5.0, 9.0, 14.0, 36.0, 38.0, 1e3, 1e6])
-        z = jnp.concatenate([sizes, -sizes])[:, None] * jnp.ones(ALL.dim)
-        theta, log_det = ALL.from_latent_and_log_det(z)
+        z = jnp.concatenate([sizes, -sizes])[:, None] * jnp.ones(joint.dim)
+        theta, log_det = joint.from_latent_and_log_det(z)
         # In float64 against the exact edges: rounding must not have moved out.
         inside = np.asarray(theta, np.float64)
-        assert np.all((inside > ALL.low) & (inside < ALL.high))
-        assert bool(jnp.all(ALL.contains(theta)))
+        assert np.all((inside > joint.low) & (inside < joint.high))
+        assert bool(jnp.all(joint.contains(theta)))
         assert bool(jnp.all(jnp.isfinite(log_det)))
-        again, log_det = ALL.to_latent_and_log_det(theta)
+        again, log_det = joint.to_latent_and_log_det(theta)
         finite = np.asarray(jnp.isfinite(again)).all(0)
-        assert finite.all(), np.asarray(ALL.names)[~finite]
+        assert finite.all(), np.asarray(joint.names)[~finite]
         assert bool(jnp.all(jnp.isfinite(log_det)))
-        slope = jax.jit(jax.grad(lambda z: ALL.from_latent(z).sum()))(z)
+        slope = jax.jit(jax.grad(lambda z: joint.from_latent(z).sum()))(z)
         finite = np.asarray(jnp.isfinite(slope)).all(0)
-        assert finite.all(), np.asarray(ALL.names)[~finite]
+        assert finite.all(), np.asarray(joint.names)[~finite]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,13 +177,15 @@ def test_edges(kind: str) -> None:
             np.testing.assert_allclose(log_prob[1], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_config_survives_json() -> None:
-    again = prior_from_config(json.loads(json.dumps(ALL.to_config())))
-    assert again == ALL
-    theta = ALL.sample(jax.random.key(1), ROWS)
-    np.testing.assert_allclose(again.to_latent(theta), ALL.to_latent(theta), rtol=1e-6)
-    np.testing.assert_array_equal(again.low, ALL.low)
-    np.testing.assert_array_equal(again.high, ALL.high)
+def test_config_survives_json(joint: Prior) -> None:
+    again = prior_from_config(json.loads(json.dumps(joint.to_config())))
+    assert again == joint
+    theta = joint.sample(jax.random.key(1), ROWS)
+    np.testing.assert_allclose(
+        again.to_latent(theta), joint.to_latent(theta), rtol=1e-6
+    )
+    np.testing.assert_array_equal(again.low, joint.low)
+    np.testing.assert_array_equal(again.high, joint.high)
 
 
 def mixture():

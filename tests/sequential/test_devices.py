@@ -28,7 +28,7 @@ assert lane_sharding(3) is None
 flow = CINN(num_layers=2, hidden=(16,), head_hidden=(16,))
 estimator = Estimator(normal([0.0, 0.0], [1.0, 1.0]), flow, input_scaling="none")
 few = dict(num_rounds=3, num_simulations=300, last_training=2, train=QUICK)
-method = Truncated(lanes_per_call=4, **few)
+method = Truncated(region="box", lanes_per_call=4, **few)
 x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
 done = run_rounds(jax.random.key(0), estimator, Shift(), x, method)
 np.save(sys.argv[2], np.stack([h.mean for h in done.history]))

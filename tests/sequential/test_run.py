@@ -74,6 +74,7 @@ def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
     estimator, simulator, quick, monkeypatch, compilations, tmp_path
 ):
     chex.clear_trace_counter()
+    """And the resumed run is the unbroken one, bitwise."""
     # Once for the step, once for validation, once to compare with the start.
     traced = chex.assert_max_traces(truncated.npe_loss, n=3)
     monkeypatch.setattr(truncated, "npe_loss", traced)
@@ -89,6 +90,9 @@ def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
         run_rounds(*rest, folder=tmp_path, should_stop=stop)
     done = run_rounds(*rest, folder=tmp_path)
     assert [len(history.round) for history in done.history] == [3, 3, 3]
+    unbroken = run_rounds(*rest)
+    assert_same(done.states, unbroken.states)
+    assert_same(done.history, unbroken.history)
     # Compiled ahead, and found by the calls.
     for stage in ("propose", "simulate", "put", "prepare", "train_round", "finish"):
         assert compilations.count(f"jit({stage})") == 1, stage
@@ -96,10 +100,10 @@ def test_training_is_traced_once_for_all_rounds_lanes_and_a_resumed_run(
 
 def test_a_lane_of_several_is_its_single_run(estimator, simulator, quick):
     """Bitwise, one lane a call."""
-    together = run_rounds(KEY, estimator, simulator, X_OBS, quick("box"))
+    together = run_rounds(KEY, estimator, simulator, X_OBS, quick("auto"))
     for lane in range(3):
         own = jax.random.fold_in(KEY, lane)[None]
-        single = run_rounds(own, estimator, simulator, X_OBS[lane], quick("box"))
+        single = run_rounds(own, estimator, simulator, X_OBS[lane], quick("auto"))
         assert_same(single.states[0], together.states[lane])
 
 
@@ -150,7 +154,7 @@ def test_lanes_finish_on_their_own(estimator, simulator, quick):
         assert int((state.round >= 0).sum()) == 300 * count
 
 
-@pytest.mark.later("auto")
+@pytest.mark.later("box")  # the test of traces has it
 def test_interrupted_and_resumed_is_bitwise(
     estimator, simulator, quick, method, tmp_path
 ):
@@ -189,7 +193,7 @@ def test_interrupted_and_resumed_is_bitwise(
 
 def test_rounds_go_on_with_no_other_run(estimator, simulator, failing, quick, tmp_path):
     """Another key, another observation or another simulator starts anew."""
-    method = quick("box")
+    method = quick("auto")
     cases = {
         "": (KEY, simulator, X_OBS[0]),
         "key": (jax.random.key(9), simulator, X_OBS[0]),
@@ -206,7 +210,7 @@ def test_rounds_go_on_with_no_other_run(estimator, simulator, failing, quick, tm
     assert len({tuple(sd) for sd in sds}) == len(cases)
 
 
-@pytest.mark.parametrize("name", ["box", "apt"])
+@pytest.mark.parametrize("name", ["auto", "apt"])
 def test_failed_simulations_are_counted_and_no_rows(estimator, failing, quick, name):
     done = run_rounds(KEY, estimator, failing, X_OBS[0], quick(name))
     failed = done.history[0].num_failed
@@ -236,7 +240,7 @@ class Host:
 def test_host_simulators(estimator, quick, lanes_per_call):
     host = Host()
     # Programs of the tests before, but for the simulator's.
-    method = quick("box", lanes_per_call=lanes_per_call)
+    method = quick("auto", lanes_per_call=lanes_per_call)
     done = run_rounds(KEY, estimator, host, X_OBS, method)
     assert host.calls == [(300, 2)] * 9
     state = done.states[1]
@@ -251,7 +255,7 @@ def test_the_same_x_everywhere_is_refused(estimator, quick):
             return np.ones_like(x), valid
 
     with pytest.raises(ValueError, match="x to differ between rows; got the same"):
-        run_rounds(KEY, estimator, Stuck(), X_OBS[0], quick("box"))
+        run_rounds(KEY, estimator, Stuck(), X_OBS[0], quick("auto"))
 
 
 BAD = [
