@@ -314,7 +314,7 @@ class Estimator:
             regressors = self._regressors(frozen, zeros + 1.0, raw)
             terms = regression_terms(regressors).shape[-1]
             kernel, bias = (jnp.zeros(s, jnp.float32) for s in ((terms, dim), dim))
-            frozen = frozen._replace(placing=Ridge(kernel, bias, kernel, bias))
+            frozen = frozen._replace(placing=Ridge(kernel, bias, kernel, bias, bias))
         params = self.draw(jax.random.key(0), frozen)
         if num_members > 1:
             params = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_members), params)

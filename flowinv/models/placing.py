@@ -239,11 +239,13 @@ def turned(prior: AnyPrior, ridge: Ridge, rows: Known) -> Ridge:
     bias = precision * mean / total - pull * (centre - slope * middle)
     # `place` takes a flat prior's precision off again.
     total = total + jnp.where(prior.flat, FLAT_PRECISION, 0.0)
+    log_sd = -0.5 * jnp.log(total)
     return Ridge(
         ridge.mean_kernel * pull,
         ridge.mean_bias * pull + bias,
         jnp.zeros_like(ridge.scale_kernel),
-        -0.5 * jnp.log(total),
+        log_sd,
+        log_sd,
     )
 
 

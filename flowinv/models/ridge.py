@@ -14,6 +14,7 @@ by them. (Of 230 terms that say nothing two fit a thousand rows by chance, and s
 posterior by 0.13 of its sds.)
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +42,8 @@ MEDIAN_NORMAL, CUT_NORMAL, CUT_SQUARE, SCALE_NOISE = 0.6745, 3.0, 0.9950, 0.51
 LEAST_RESIDUAL = 0.05
 # Held-out rows further out than so many sds count as so far.
 FAR = 5.0
+# A log sd is no smaller than that of this share of the rows.
+RARE = 0.01
 # Errors by which an sd that varies must gain.
 SURE = 1.0
 
@@ -48,30 +51,36 @@ SURE = 1.0
 class Ridge(NamedTuple):
     """Linear mean and log sd: mean = f @ mean_kernel + mean_bias, and so on.
 
+    A line goes on for ever: far from the rows that it was fitted to, the log sd stays
+    above what nearly all of them had.
+
     Attributes:
         mean_kernel: shape `[F, D]`.
         mean_bias: shape `[D]`.
         scale_kernel: shape `[F, D]`, of the natural log of the sd.
         scale_bias: shape `[D]`.
+        least_log_sd: smallest log sd, `[D]`.
     """
 
     mean_kernel: Array
     mean_bias: Array
     scale_kernel: Array
     scale_bias: Array
+    least_log_sd: Array | float = -math.inf
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and log sd, `[..., D]` each, from features `[..., F]`."""
         mean = product(features, self.mean_kernel)
-        log_sd = product(features, self.scale_kernel)
-        return mean + self.mean_bias, log_sd + self.scale_bias
+        log_sd = product(features, self.scale_kernel) + self.scale_bias
+        return mean + self.mean_bias, jnp.maximum(log_sd, self.least_log_sd)
 
 
 class _Answer(NamedTuple):
-    """Coefficients of mean and log sd of one output, `[F + 1]` each."""
+    """Coefficients of mean and log sd of one output, `[F + 1]`; its smallest log sd."""
 
     mean: Array
     scale: Array
+    least: Array
 
 
 def solve_ridge(
@@ -137,7 +146,7 @@ def solve_ridges(
         return (_uncentred(every(), centre),)
     both = jnp.ones((2, *terms[0].shape), terms.dtype)
     answers = jax.lax.map(every, both.at[0, num_simple:-1].set(0.0))
-    simple, full = (_Answer(*(leaf[i] for leaf in answers)) for i in range(2))
+    simple, full = (jax.tree.map(lambda leaf, i=i: leaf[i], answers) for i in range(2))
     # All outputs together: what one gains is small beside its error.
     gain = jax.vmap(_gain, (None, 1, 0, 0))(rows, targets, full, simple).sum(0)
     best = _either(_gains(rows, gain), full, simple)
@@ -146,12 +155,13 @@ def solve_ridges(
 
 def _uncentred(answers: _Answer, centre: Array) -> Ridge:
     """Regressions of features as they come, from those of all outputs."""
-    mean, scale = answers
+    mean, scale, least = answers
     return Ridge(
         mean[:, :-1].T,
         mean[:, -1] - product(mean[:, :-1], centre),
         scale[:, :-1].T,
         scale[:, -1] - product(scale[:, :-1], centre),
+        least,
     )
 
 
@@ -189,7 +199,8 @@ def _column(
     means, scales, logs = (leaf[jnp.asarray([0, -1])] for leaf in passes)
     scales = scales * jnp.asarray([[0.0], [1.0]])
     scales = jax.vmap(lambda *own: _calibrated(rows, *own))(logs, scales)
-    plain, varying = (_Answer(means[i], scales[i]) for i in range(2))
+    least = jax.vmap(lambda scale: _least(rows, scale))(scales)
+    plain, varying = (_Answer(means[i], scales[i], least[i]) for i in range(2))
     return plain, varying
 
 
@@ -212,6 +223,14 @@ def _weights(rows: Design, log_sd: Line) -> Array:
     spread = jnp.clip(spread, -WEIGHT_RANGE / 2, WEIGHT_RANGE / 2)
     weights = jnp.exp(-2.0 * spread)
     return weights * rows.count / (weights * rows.train).sum()
+
+
+def _least(rows: Design, scale: Array) -> Array:
+    """Log sd that a hundredth of the training rows are below, `[]`."""
+    log_sd = rows.predict(scale)
+    order = jnp.argsort(log_sd)
+    shares = jnp.cumsum(rows.train[order]) / rows.count
+    return log_sd[order][jnp.argmax(shares > RARE)]
 
 
 def _calibrated(rows: Design, logs: Array, scale: Array) -> Array:
@@ -246,7 +265,7 @@ def _gain(rows: Design, target: Array, new: _Answer, old: _Answer) -> Array:
     """Nats that rows gain by `new`, `[N]`."""
 
     def surprise(answer: _Answer) -> Array:
-        log_sd = rows.predict(answer.scale)
+        log_sd = jnp.maximum(rows.predict(answer.scale), answer.least)
         pull = (target - rows.predict(answer.mean)) * jnp.exp(-log_sd)
         return log_sd + 0.5 * jnp.clip(pull, -FAR, FAR) ** 2
 

@@ -157,6 +157,11 @@ def test_an_sd_that_varies_is_found():
     np.testing.assert_allclose(ridge.scale_kernel[:, 0], [0.5, 0.0, 0.0], atol=0.075)
     np.testing.assert_allclose(np.exp(ridge.scale_bias), 0.2, rtol=0.08)
     np.testing.assert_allclose(ridge.mean_kernel[:, 0], [0.0, 1.0, 0.0], atol=0.02)
+    # Ten sds out the line says 5 less and more. No row had less than -.5 * 2.33 but one
+    # in a hundred, known to .03, and to .04 by the slope; four of these errors.
+    _, far = ridge.predict(np.float32([[-10.0, 0.0, 0.0], [10.0, 0.0, 0.0]]))
+    assert abs(far[0, 0] - np.log(0.2) + 0.5 * 2.326) < 0.2
+    assert abs(far[1, 0] - np.log(0.2) - 5.0) < 0.76
     fixed = solve_ridge(features, targets, *last(4_000, 400), may_vary=False)
     np.testing.assert_array_equal(fixed.scale_kernel, 0.0)
     # The sd at which squares cut at three sds are a normal's, by the draws themselves;
