@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from flowinv.compiling import compiled
 from flowinv.losses.npe import Batch
@@ -25,7 +26,7 @@ from flowinv.training.state import (
     TrainState,
     validated,
 )
-from flowinv.training.update import Choice, EpochEnd, finish_epoch
+from flowinv.training.update import SURE, Choice, EpochEnd, finish_epoch
 
 __all__ = ["EpochParts", "Run", "answer", "make_chunk", "make_stepper", "run_epoch"]
 
@@ -40,14 +41,14 @@ class EpochParts(NamedTuple):
         source: rows.
         update: `(state, batch, key) -> (state, StepInfo)`.
         validate: `(params, blocks, key) -> (loss, out-of-range share)`.
-        choose: `(start, best, blocks, key) -> Choice`, see `make_choose`.
+        choose: `(start, best, blocks, key, sure) -> Choice`, see `make_choose`.
         schedule: how many epochs.
     """
 
     source: Source
     update: Callable[[TrainState, Batch, Array], tuple[TrainState, StepInfo]]
     validate: Callable[[Any, Batch, Array], tuple[Array, Array]]
-    choose: Callable[[Any, Any, Batch, Array], Choice]
+    choose: Callable[..., Choice]
     schedule: Schedule
 
 
@@ -72,7 +73,13 @@ def _finish(
     return finish_epoch(state, EpochEnd(total, steps, *validation), parts.schedule)
 
 
-def answer(parts: EpochParts, start: Any, state: TrainState, blocks: Batch) -> Choice:
+def answer(
+    parts: EpochParts,
+    start: Any,
+    state: TrainState,
+    blocks: Batch,
+    sure: ArrayLike = SURE,
+) -> Choice:
     """Return the trained parameters, or those training began with.
 
     Args:
@@ -80,9 +87,10 @@ def answer(parts: EpochParts, start: Any, state: TrainState, blocks: Batch) -> C
         start: what training began with.
         state: the final state.
         blocks: validation rows.
+        sure: errors by which the trained ones must gain.
     """
     key = jax.random.fold_in(state.key, _VALIDATION)
-    return parts.choose(start, state.best_params, blocks, key)
+    return parts.choose(start, state.best_params, blocks, key, sure)
 
 
 def _nothing() -> StepInfo:

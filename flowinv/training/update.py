@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from flowinv.losses.npe import Batch
 from flowinv.training.state import (
@@ -19,6 +20,7 @@ from flowinv.training.state import (
 )
 
 __all__ = [
+    "SURE",
     "Choice",
     "EpochEnd",
     "finish_epoch",
@@ -160,16 +162,18 @@ class Choice(NamedTuple):
     losses: Array
 
 
-def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
-    """Return `choose(start, best, blocks, key)`: `best` where it is surely better.
+def make_choose(loss: Loss) -> Callable[..., Choice]:
+    """Return `choose(start, best, blocks, key, sure)`: `best` where surely better.
 
     The best of many epochs is better than the start on its own validation rows by
-    chance alone: the gain must exceed its error by a factor of `SURE`. Nothing is
+    chance alone: the gain must exceed its error by a factor of `sure`. Nothing is
     learned then from rows that say nothing beyond the start. A row gains or loses
     `MOST_GAIN` at most: one that the start was far off must not hide what others gain.
     """
 
-    def choose(start: Any, best: Any, blocks: Batch, key: Array) -> Choice:
+    def choose(
+        start: Any, best: Any, blocks: Batch, key: Array, sure: ArrayLike = SURE
+    ) -> Choice:
         which = jnp.asarray([True, False])
 
         def picked(keeps: Array) -> Any:
@@ -197,7 +201,7 @@ def make_choose(loss: Loss) -> Callable[[Any, Any, Batch, Array], Choice]:
         error = jnp.sqrt(jnp.maximum(spread, 0.0)) / total
         first, trained = losses.sum((0, 2)) / jnp.maximum(counts.sum(), 1)
         # A start without a finite loss is no rival.
-        keeps = jnp.isfinite(first) & (mean <= SURE * error)
+        keeps = jnp.isfinite(first) & (mean <= sure * error)
         own = jnp.where(keeps, first, trained)
         rows = jnp.where(keeps, losses[:, 0], losses[:, 1])
         return Choice(picked(keeps), keeps, own, rows)

@@ -164,13 +164,20 @@ def test_a_rare_mode_is_kept(name):
 
 
 FAMILIES = [kind for kind in KINDS if KINDS[kind][1] is not None]
-FEW = [FAMILIES[start : start + 6] for start in range(0, len(FAMILIES), 6)]
+# Its far mode has 1.2 % of the posterior, and 19 times as much for an x that lies one
+# sd lower. Alone it is right; beside four others 5,000 rows leave it 4 %.
+ALONE = "two_modes"
+OTHERS = [kind for kind in FAMILIES if kind != ALONE]
+FEW = [OTHERS[start : start + 6] for start in range(0, len(OTHERS), 6)] + [[ALONE]]
 
 
 @each_method
 @pytest.mark.parametrize("kinds", FEW, ids=lambda kinds: kinds[0])
 def test_every_prior_family(name, kinds):
-    """Six families at a time: means within 0.2 sd (atoms 0.3), widths within 15 %."""
+    """Six families at a time: means within 0.2 sd (atoms 0.3), widths within 15 %.
+
+    But for one that has a problem of its own, see `ALONE`.
+    """
     most = {"auto": 0.2, "apt": 0.3}[name]
     if name == "auto":
         kinds = [kind for kind in kinds if kind not in FALLBACKS]

@@ -119,6 +119,19 @@ def test_rows_of_a_smaller_box_count_less_when_it_grows(estimator, quick):
     assert float(counted.mean()) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.parametrize("skewed", [False, True])
+def test_rows_near_x_obs_refute_a_start_that_is_no_gaussian(estimator, quick, skewed):
+    """Noise that is normal, and an exponential with the same mean and variance."""
+    plan, state = start(estimator, quick("box", num_rounds=4))
+    for number in range(4):
+        state = put(plan, state, small(6.0), jax.random.key(number))
+    rng, shape = np.random.default_rng(0), state.theta.shape
+    noise = rng.exponential(size=shape) - 1 if skewed else rng.normal(size=shape)
+    x = np.asarray(state.theta) + 0.5 * np.float32(noise)
+    state = state._replace(x=jnp.asarray(x, state.x.dtype), index=jnp.int32(2))
+    assert bool(prepared_by(plan, state, X_OBS).refuted) == skewed
+
+
 def test_failed_rows_and_prior_rows(estimator, quick):
     plan, state = start(estimator, quick("apt", keep_prior_rows=False))
     valid = jnp.arange(300) % 3 > 0
