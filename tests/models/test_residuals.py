@@ -20,10 +20,10 @@ def placed():
 
 @pytest.mark.parametrize("uneven", [False, True])
 def test_normals_are_seldom_called_something_else(uneven):
-    """15 means of 400 lanes: 6,000, of which 6e-5 exceed 4 if all were normal: 0.4.
+    """15 means of 400 lanes: 6,000, of which 6e-5 exceed 4 if they are normal: 0.4.
 
-    Skewed ones (of the fourth powers) do so ten times as often: at most 12 of 400 has a
-    false-alarm rate of 1e-4 at 4 expected.
+    More than three have a false-alarm rate of 8e-4 (seen: none of 4,000 lanes, errors
+    being a normal's at least).
     """
     rng = np.random.default_rng(1)
     place = placed()
@@ -32,9 +32,9 @@ def test_normals_are_seldom_called_something_else(uneven):
     if uneven:
         weights = np.float32(rng.exponential(size=weights.shape))
     found = np.asarray(errors(place, z, weights))
-    assert (found > 4.0).sum() <= 12
-    # Of 15 means the largest has the median 2.
-    assert 1.7 < np.median(found) < 2.4
+    assert (found > 4.0).sum() <= 3
+    # Of 15 normals the largest has the median 2.0 without its sign.
+    assert 1.7 < np.median(found) < 2.2
 
 
 def second(of):
