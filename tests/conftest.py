@@ -87,7 +87,7 @@ gc.set_threshold(100_000, 20, 100)
 # A compiled program holds memory and memory maps, of which Linux allows a process
 # 65,530: two thousand tests in two processes would crash in the compiler, and hold
 # 6 GiB. They are forgotten when they are many; the cache on disk has most of them.
-MOST_MEMORY, LEAST_GROWTH = 1_600 * 2**20, 300 * 2**20
+MOST_MEMORY, LEAST_GROWTH = 1_400 * 2**20, 300 * 2**20
 _last = {"memory": 0}
 
 

@@ -255,7 +255,7 @@ def test_the_sd_is_the_error_of_new_rows_where_terms_outnumber_the_rows():
     By those rows alone the sd would be 50 times too small.
     """
     rng = np.random.default_rng(3)
-    count, size, sets = 100, 120, 30
+    count, size, sets = 100, 120, 60
     gains = 0.1 * rng.normal(size=(sets, size, 1))
     features = np.float32(rng.normal(size=(sets, count, size)))
     noise = 0.1 * rng.normal(size=(sets, count, 1))
@@ -269,7 +269,7 @@ def test_the_sd_is_the_error_of_new_rows_where_terms_outnumber_the_rows():
     mean, log_sd = jax.vmap(Ridge.predict)(ridge, new)
     error = (new @ gains)[..., 0] + 0.1 * rng.normal(size=new.shape[:2]) - mean[..., 0]
     own = np.median(np.abs(error), -1) / 0.6745 / np.exp(log_sd[:, 0, 0])
-    # Ten held-out rows give an sd to 40 %, 30 such of them together to 7 %.
+    # Ten held-out rows give an sd to 40 %, 60 such of them together to 5 %.
     assert 0.8 < np.exp(np.log(own).mean()) < 1.4
     assert own.max() < 5
 
