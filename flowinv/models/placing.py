@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import ndtr, ndtri
 from jax.typing import ArrayLike
 
 from flowinv.flows.head import LOG_SIGMA_RANGE
 from flowinv.models.ridge import Ridge
 from flowinv.priors.cut import CutPrior
 from flowinv.priors.latent import Prior
+from flowinv.priors.normal import normal_cdf, normal_quantile
 from flowinv.types import Placed
 
 __all__ = [
@@ -144,8 +144,8 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
     side = jnp.where(mean > 0, -1.0, 1.0)
     rank = jnp.where(mean > 0, 1.0 - p, p)
     sides = jnp.stack([-1.0 - side * mean, 1.0 - side * mean])
-    near, far = ndtr(-sides / sd)
-    inside = side * mean - sd * ndtri(near - rank * (near - far))
+    near, far = normal_cdf(-sides / sd)
+    inside = side * mean - sd * normal_quantile(near - rank * (near - far))
     return side * jnp.clip(inside, -1.0, 1.0)
 
 

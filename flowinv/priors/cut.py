@@ -19,12 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail
 from flowinv.priors.latent import Prior
-from flowinv.priors.normal import log_normal_density, lower_tail, normal_score
+from flowinv.priors.normal import (
+    log_normal_density,
+    lower_tail,
+    normal_cdf,
+    normal_score,
+)
 
 __all__ = ["WHOLE", "Box", "CutPrior", "check_cuttable", "whole_box"]
 
@@ -195,11 +199,10 @@ def cut(box: Box, z: Array) -> Array:
     """Latent w of the cut prior for z of the whole one; z is clipped into the box."""
     side, near, far, mass = _edge_tails(box)
     z = side * jnp.clip(z, box.low, box.high)
-    # A stack: the compiled program holds the function once.
-    lower, upper = ndtr(jnp.stack([z, -z]))
-    below = (lower - near) / mass
+    tail = lower_tail(z)
+    below = (jnp.where(z <= 0, tail, 1.0 - tail) - near) / mass
     # Beyond the middle of the prior the other tail has the digits.
-    above = jnp.where(z > 0, (upper - far) / mass, 1.0 - below)
+    above = jnp.where(z > 0, (tail - far) / mass, 1.0 - below)
     low = below <= 0.5
     rest = jnp.clip(jnp.where(low, below, above), LEAST_SHARE, 0.5)
     w = normal_score(rest)
@@ -226,5 +229,6 @@ def _edge_tails(box: Box) -> tuple[Array, Array, Array, Array]:
     side = jnp.where(box.low + box.high > 0, -1.0, 1.0)
     first = jnp.where(side > 0, box.low, -box.high)
     last = jnp.where(side > 0, box.high, -box.low)
-    near, far, below = ndtr(jnp.stack([first, -last, last]))
+    # A stack: the compiled program holds the function once.
+    near, far, below = normal_cdf(jnp.stack([first, -last, last]))
     return side, near, far, jnp.maximum(below - near, 1e-12)

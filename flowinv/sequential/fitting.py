@@ -50,6 +50,7 @@ class Prepared(NamedTuple):
         num_effective: as many rows of equal weight would say as much.
         near: validation rows, weighed by how near their x is to x_obs.
         unlike: errors by which all rows near x_obs are unlike what the start says.
+        params: networks that training begins with, one for each member.
     """
 
     frozen: Frozen
@@ -60,6 +61,7 @@ class Prepared(NamedTuple):
     num_effective: Array
     near: Batch
     unlike: Array
+    params: Any
 
 
 class Trained(NamedTuple):
@@ -122,7 +124,25 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
         effective,
         near,
         unlike,
+        _networks(plan, state, frozen),
     )
+
+
+def _networks(plan: Plan, state: RoundsState, frozen: Frozen) -> Any:
+    """New networks, or the last round's, of all members."""
+
+    def new(key: Array) -> Any:
+        return plan.estimator.draw(jax.random.fold_in(key, _DRAW), frozen)
+
+    keys, one = _member_keys(plan, state), plan.method.train.num_members == 1
+    drawn = new(keys) if one else jax.vmap(new)(keys)
+    return _kept(plan, state, drawn, state.variables.params)
+
+
+def _member_keys(plan: Plan, state: RoundsState) -> Array:
+    """The key of the only network, or one for each member."""
+    key, count = plan.round_key(state, TRAIN), plan.method.train.num_members
+    return key if count == 1 else jax.random.split(key, count)
 
 
 def _near(estimator: Estimator, own: Placed, rows: Batch) -> Batch:
@@ -236,9 +256,8 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
         taken = jnp.where(s.epoch < 0, 0, steps)
         return run_epoch(parts, s, prepared.training, prepared.validation, taken)[0]
 
-    def member(key: Array, old: Any) -> TrainState:
-        new = estimator.draw(jax.random.fold_in(key, _DRAW), frozen)
-        first = form.ravel(_kept(plan, state, new, old))
+    def member(key: Array, params: Any) -> TrainState:
+        first = form.ravel(params)
         start = init_state(
             jax.random.fold_in(key, _STEPS), first, optimizer, config.ema_decay > 0
         )
@@ -251,13 +270,12 @@ def train_round(plan: Plan, state: RoundsState, prepared: Prepared) -> Trained:
         chosen = answer(parts, first, trained, prepared.near, sure)
         return trained._replace(best_params=chosen.params, best_loss=chosen.loss)
 
-    key, old = plan.round_key(state, TRAIN), state.variables.params
+    keys, networks = _member_keys(plan, state), prepared.params
     if config.num_members == 1:
-        trained = member(key, old)
+        trained = member(keys, networks)
         params = form.unravel(trained.best_params)
     else:
-        keys = jax.random.split(key, config.num_members)
-        trained = jax.vmap(member)(keys, old)
+        trained = jax.vmap(member)(keys, networks)
         params = jax.vmap(form.unravel)(trained.best_params)
     variables = Variables(params, frozen, config.num_members)
     return Trained(variables, trained.best_loss.mean(), trained.step.mean())
