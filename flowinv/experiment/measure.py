@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from flowinv.checks import check_shape, fail, one_key
+from flowinv.compiling import compiled
 from flowinv.data.entrance import host_rows, is_host, rows_at_once
 from flowinv.data.simulate import by_parts, simulate
 from flowinv.diagnostics.check import (
@@ -338,8 +339,9 @@ def _repeater(again: Callable[[Array, Array, Array], Array], prior: Prior) -> An
 @by_content(maxsize=16)
 def _predictor(simulator: Simulator, at_once: int) -> Any:
     """One program for all observations."""
-    return jax.jit(
-        lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once)
+    return compiled(
+        lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once),
+        once=True,
     )
 
 

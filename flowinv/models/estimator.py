@@ -23,7 +23,7 @@ from flowinv.flows.candidates import Candidates
 from flowinv.flows.density import Flow
 from flowinv.models.placing import (
     AnyPrior,
-    Known,
+    SelectedRows,
     edge_distances,
     place,
     predict,
@@ -193,15 +193,15 @@ class Estimator:
         use = rows.train, rows.held, rows.may_vary
         num_simple = first if first < terms.shape[-1] else None
         ridge, *others = solve_ridges(terms, targets, *use, num_simple)
-        known = self.prior.has_normal_latent and estimate is None
-        if known and rows.selected is not False:
+        turns = self.prior.has_normal_latent and estimate is None
+        if turns and rows.selected is not False:
             w = self.latent_of(frozen, rows.z)
             asked = None
             if rows.x_obs is not None:
-                own = self._regressors(frozen, rows.x_obs, self._raw(rows.x_obs))
-                asked = regression_terms(own)
-            select = Known(terms, scaled, w, rows.train, rows.held, asked)
-            found = settled(prior, (ridge, *others), select)
+                one = self._regressors(frozen, rows.x_obs, self._raw(rows.x_obs))
+                asked = regression_terms(one)
+            own = SelectedRows(terms, scaled, w, rows.train, rows.held, asked)
+            found = settled(prior, (ridge, *others), own)
             ridge = jax.tree.map(
                 lambda a, b: jnp.where(rows.selected, a, b), found, ridge
             )

@@ -27,7 +27,7 @@ from flowinv.types import Placed
 
 __all__ = [
     "AnyPrior",
-    "Known",
+    "SelectedRows",
     "cut_normal_quantile",
     "edge_distances",
     "nearness",
@@ -149,7 +149,7 @@ def cut_normal_quantile(mean: ArrayLike, sd: ArrayLike, p: ArrayLike) -> Array:
     return side * jnp.clip(inside, -1.0, 1.0)
 
 
-class Known(NamedTuple):
+class SelectedRows(NamedTuple):
     """Rows whose theta a box, or a region, has selected.
 
     Attributes:
@@ -180,7 +180,7 @@ def nearness(own: Placed, others: Placed) -> Array:
     return jnp.exp(-0.5 * (away**2).mean(-1))
 
 
-def settled(prior: AnyPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
+def settled(prior: AnyPrior, ridges: tuple[Ridge, ...], rows: SelectedRows) -> Ridge:
     """For each parameter a regression of rows whose theta was selected.
 
     The last of `ridges`, of the fewest terms, turned round (`turned`): a curve that
@@ -200,7 +200,9 @@ def settled(prior: AnyPrior, ridges: tuple[Ridge, ...], rows: Known) -> Ridge:
     return jax.tree.map(lambda a, b: jnp.where(keeps, a, b), *others)
 
 
-def _gain_in_errors(prior: AnyPrior, two: tuple[Ridge, Ridge], rows: Known) -> Array:
+def _gain_in_errors(
+    prior: AnyPrior, two: tuple[Ridge, Ridge], rows: SelectedRows
+) -> Array:
     """By how many errors held-out rows are likelier by the first of two, `[D]`."""
 
     def surprise(ridge: Ridge) -> Array:
@@ -217,7 +219,7 @@ def _gain_in_errors(prior: AnyPrior, two: tuple[Ridge, Ridge], rows: Known) -> A
     return mean / jnp.maximum(error, 1e-30)
 
 
-def turned(prior: AnyPrior, ridge: Ridge, rows: Known) -> Ridge:
+def turned(prior: AnyPrior, ridge: Ridge, rows: SelectedRows) -> Ridge:
     """Return a regression turned round, for rows whose theta was selected.
 
     Of rows whose theta was selected, theta given x is no line any more; x given theta

@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 
 from flowinv.models.evidence import Design, Line, Problem, product, solve_line
 
-__all__ = ["Ridge", "solve_ridge", "solve_ridges"]
+__all__ = ["Ridge", "solve_ridges"]
 
 # Steps of the evidence's fixed point for a first regression, and for one that begins
 # with the penalties of the last.
@@ -81,18 +81,6 @@ class _Answer(NamedTuple):
     mean: Array
     scale: Array
     least: Array
-
-
-def solve_ridge(
-    features: Array,
-    targets: Array,
-    train: Array,
-    held: Array,
-    may_vary: ArrayLike = True,
-    num_simple: int | None = None,
-) -> Ridge:
-    """Solve the regressions: `solve_ridges`, the one that held-out rows choose."""
-    return solve_ridges(features, targets, train, held, may_vary, num_simple)[0]
 
 
 def solve_ridges(

@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowinv.checks import fail, finite_float32, named, one_key
+from flowinv.compiling import compiled
 from flowinv.data.entrance import (
     admit_simulator,
     check_varies,
@@ -100,8 +101,9 @@ def _prior_rows(simulator: Any, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     else:
         at_once = rows_at_once(simulator, prior)
         keys = jax.random.split(key, _ROWS)
-        run = jax.jit(
-            lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once)
+        run = compiled(
+            lambda *rows: by_parts(lambda row: simulator.simulate(*row), rows, at_once),
+            once=True,
         )
         x = run(keys, theta)
     x = np.asarray(x)

@@ -9,7 +9,7 @@ from scipy.stats import truncnorm
 
 from flowinv import priors
 from flowinv.models.placing import (
-    Known,
+    SelectedRows,
     cut_normal_quantile,
     edge_distances,
     nearness,
@@ -20,12 +20,12 @@ from flowinv.models.placing import (
     scaled_estimate,
     settled,
 )
-from flowinv.models.ridge import Ridge, solve_ridge, solve_ridges
+from flowinv.models.ridge import Ridge, solve_ridges
 from flowinv.priors.cut import Box, CutPrior
 from flowinv.types import Placed
 
 # Compiled: one by one their operations take longer.
-solve_ridge = jax.jit(solve_ridge)
+solve_ridge = jax.jit(lambda *rows: solve_ridges(*rows)[0])
 place = jax.jit(place, static_argnums=0)
 BOUNDED = priors.uniform([0.0, -3.0], [1.0, 1e4], names=("a", "b"))
 
@@ -184,7 +184,9 @@ def test_selected_rows_place_the_posterior_of_the_whole_prior(name):
         scaled = own.to_scaled(theta, prior.to_latent(theta))
         ridges = solve_ridges(terms, scaled, 1.0 - held, held, False, 1)
         where = regression_terms((jnp.asarray([x_obs]) - centre) / scale)
-        rows = Known(terms, scaled, own.to_latent(theta), 1.0 - held, held, where)
+        rows = SelectedRows(
+            terms, scaled, own.to_latent(theta), 1.0 - held, held, where
+        )
         ridges = ridges[1], settled(own, ridges, rows)
         places = [place(own, Placed(*ridge.predict(where))) for ridge in ridges]
         base = jax.random.normal(keys[0], (20_000, 1))

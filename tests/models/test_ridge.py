@@ -11,10 +11,13 @@ from scipy.optimize import brentq, minimize
 
 from flowinv.flows import CINN, Placed
 from flowinv.models.evidence import Design, Problem, _solved, solve_line
-from flowinv.models.ridge import FIRST_STEPS, Ridge, solve_ridge
+from flowinv.models.ridge import FIRST_STEPS, Ridge, solve_ridges
 
 # Compiled: one by one its operations take longer.
-solve_ridge = jax.jit(solve_ridge, static_argnames="num_simple")
+solve_ridge = jax.jit(
+    lambda *rows, **options: solve_ridges(*rows, **options)[0],
+    static_argnames="num_simple",
+)
 
 
 def last(rows, held):
