@@ -28,11 +28,13 @@ from flowinv.models.estimator import Estimator
 from flowinv.priors.latent import Prior
 from flowinv.sequential.method import RoundsMethod
 from flowinv.sequential.proposals import KS_LIMIT
+from flowinv.sequential.state import RoundInfo
 from flowinv.types import Simulator
 
 __all__ = [
     "admit_rounds",
     "check_first_rows",
+    "check_posterior",
     "check_proposal",
     "lane_keys",
     "observations_of",
@@ -157,6 +159,24 @@ def check_first_rows(x: Array, valid: Array, batch_rows: int, batched: bool) -> 
         fail(name, wanted, count, "Raise num_simulations.")
     few = (0,) * batched + (slice(FEW),)
     check_varies(np.asarray(x[few])[np.asarray(valid[few])])
+
+
+def check_posterior(info: RoundInfo) -> None:
+    """Raise for a round whose posterior is not finite: later ones would begin there.
+
+    Args:
+        info: of one lane, or of several.
+
+    Raises:
+        ValueError: which round it was.
+    """
+    bad = ~np.isfinite(np.stack([info.mean, info.sd])).all((0, -1))
+    if bad.any():
+        number = int(np.max(info.round)) + 1
+        remedy = "Look at what the simulator gives for extreme parameters."
+        if number > 1:
+            remedy = f"With num_rounds={number - 1} they end before it."
+        fail(f"the posterior of round {number}", "to be finite", "NaN", remedy)
 
 
 def check_proposal(distance: ArrayLike, remedy: str = FROM_OTHERS) -> None:

@@ -19,6 +19,7 @@ from flowinv.sequential.method import Plan
 from flowinv.sequential.rows import (
     filled,
     held_out,
+    newest,
     packed,
 )
 from flowinv.sequential.state import TRAIN, RoundsState
@@ -92,9 +93,10 @@ def prepare(plan: Plan, state: RoundsState, x_obs: Array) -> Prepared:
     size = plan.num_rows - num_held
     train_rows, num_train = packed(there & ~held, size)
     others = packed(there & held, num_held)
-    packs = (train_rows, num_train), others
     placing = plan.method.placing_weights(plan, state, weights)
-    frozen = _solve(plan, state, placing, packs, x_obs)
+    # Without the rows that it would rather have, the start is solved on all.
+    placing = jnp.where((placing > 0).any(), placing, weights)
+    frozen = _solve(plan, state, placing, x_obs)
     # All rows at once: the compiled program holds the features once.
     rows = jnp.concatenate([train_rows, others[0]])
     batch = Batch(
@@ -169,21 +171,21 @@ def _solve(
     plan: Plan,
     state: RoundsState,
     weights: Array,
-    packs: tuple[tuple[Array, Array], tuple[Array, Array]],
     x_obs: Array,
 ) -> Frozen:
-    """Statistics and solved Gaussian of the rows in use, made anew each round."""
+    """Statistics and solved Gaussian of the rows that count, made anew each round."""
     scaling = plan.estimator.input_scaling
     old = state.variables.frozen.statistics
-    used = (weights > 0) & ~held_out(plan.num_rows)
+    held, num_held = held_out(plan.num_rows), plan.num_rows // 10
+    used = (weights > 0) & ~held
     statistics = restandardise(old, state.x, used, scaling)
-    numbers = [_newest(*pack) for pack in packs]
-    counts = [
-        jnp.where(_in_turn(own, count), weights[own], 0.0)
-        for own, (_, count) in zip(numbers, packs, strict=True)
-    ]
-    rows = jnp.concatenate(numbers)
-    none = [jnp.zeros(len(own), jnp.float32) for own in numbers]
+    packs = (
+        newest(used, min(MAX_SOLVE, plan.num_rows - num_held)),
+        newest((weights > 0) & held, min(MAX_SOLVE, num_held)),
+    )
+    rows = jnp.concatenate([own for own, _ in packs])
+    counts = [jnp.where(_in_turn(*pack), weights[pack[0]], 0.0) for pack in packs]
+    none = [jnp.zeros_like(count) for count in counts]
     return plan.estimator.solve(
         statistics,
         Rows(
@@ -206,12 +208,6 @@ def _solve(
 def _in_turn(rows: Array, count: Array) -> Array:
     """True for the first turn of packed rows: each counts once."""
     return jnp.arange(len(rows)) < count
-
-
-def _newest(rows: Array, count: Array) -> Array:
-    """The last of `count` packed rows, which repeat if they are few."""
-    size = min(MAX_SOLVE, len(rows))
-    return rows[(count - 1 - jnp.arange(size)) % jnp.maximum(count, 1)]
 
 
 def _kept(plan: Plan, state: RoundsState, new: Any, old: Any) -> Any:

@@ -12,6 +12,7 @@ __all__ = [
     "append",
     "filled",
     "held_out",
+    "newest",
     "packed",
 ]
 
@@ -64,6 +65,14 @@ def packed(mask: Array, size: int) -> tuple[Array, Array]:
     Statistics of the repeated rows are those of the rows, but for one turn's rounding,
     so that nothing after this needs to know a mask.
     """
-    order = jnp.argsort(~mask, stable=True)
-    count = mask.sum()
+    rows, count = jnp.arange(len(mask), dtype=jnp.int32), mask.sum()
+    # Each to its rank, the others nowhere: a sort is more to compile and to run.
+    ranks = jnp.where(mask, jnp.cumsum(mask) - 1, len(mask))
+    order = jnp.zeros_like(rows).at[ranks].set(rows, mode="drop")
     return order[jnp.arange(size) % jnp.maximum(count, 1)], count
+
+
+def newest(mask: Array, size: int) -> tuple[Array, Array]:
+    """As `packed`, from the last row in `mask` on."""
+    rows, count = packed(mask[::-1], size)
+    return len(mask) - 1 - rows, count

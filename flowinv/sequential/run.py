@@ -31,6 +31,7 @@ from flowinv.sequential.entrance import (
     TOO_NARROW,
     admit_rounds,
     check_first_rows,
+    check_posterior,
     check_proposal,
     lane_keys,
     observations_of,
@@ -109,7 +110,7 @@ def run_rounds(
     Raises:
         ValueError: a setting out of range, an x_obs of another shape or not finite, a
             prior that the method cannot work with, too few simulations that succeed,
-            rows that do not come from their proposal.
+            rows that do not come from their proposal, a posterior that is not finite.
         Interrupted: if `should_stop` said so.
     """
     method, x_shape = admit_rounds(estimator, simulator, method)
@@ -205,7 +206,9 @@ class _Driver:
             check_proposal(distance, TOO_NARROW)
             if first:
                 state = self._with_statistics(state)
-            return programs.fit(state, distance, x_obs)
+            state, info = programs.fit(state, distance, x_obs)
+            check_posterior(info)
+            return state, info
 
     def _simulated(self, state: RoundsState, theta: Array) -> tuple[Array, Array]:
         if self.programs.simulate is not None:

@@ -12,10 +12,10 @@ from flowinv.methods.truncated import Cut
 from flowinv.models.posterior import Posterior
 from flowinv.priors.cut import Box
 from flowinv.sequential.boxes import box_at
-from flowinv.sequential.entrance import check_proposal
+from flowinv.sequential.entrance import check_posterior, check_proposal
 from flowinv.sequential.method import Plan
 from flowinv.sequential.proposals import KS_LIMIT, resampled
-from flowinv.sequential.state import PROPOSE
+from flowinv.sequential.state import PROPOSE, empty_info
 from flowinv.sequential.wide import Ball, WideFlow, WideNormal
 
 X_OBS = jnp.asarray([0.3, -0.6])
@@ -233,3 +233,16 @@ def test_rows_from_elsewhere_are_noticed(later, name):
 def test_nan_is_no_proposal():
     with pytest.raises(ValueError, match="theta to come from"):
         check_proposal(np.nan)
+
+
+def test_a_posterior_that_is_not_finite_ends_the_rounds():
+    """The round is named, of one lane or several."""
+    for lanes in ((), (3,)):
+        info = empty_info(4, 2, lanes)
+        check_posterior(info)
+        info = info._replace(round=info.round + 7, mean=info.mean.copy())
+        info.mean[..., 1] = np.nan
+        with pytest.raises(ValueError, match="posterior of round 8 to be finite.*=7"):
+            check_posterior(info)
+    with pytest.raises(ValueError, match="posterior of round 1 .*extreme parameters"):
+        check_posterior(info._replace(round=info.round - 7))

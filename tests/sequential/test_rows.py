@@ -10,6 +10,7 @@ from scipy import stats
 
 from flowinv.methods.truncated import Cut
 from flowinv.priors.cut import Box, CutPrior
+from flowinv.sequential import fitting
 from flowinv.sequential.boxes import box_at, with_box
 from flowinv.sequential.fitting import prepare
 from flowinv.sequential.method import Fitted, Plan, Proposal
@@ -17,6 +18,7 @@ from flowinv.sequential.rows import (
     append,
     filled,
     held_out,
+    newest,
     packed,
 )
 
@@ -28,6 +30,14 @@ def test_packed_rows_take_turns():
     rows, count = packed(mask, 7)
     assert int(count) == 3
     assert rows.tolist() == [1, 2, 4, 1, 2, 4, 1]
+
+
+def test_newest_rows_begin_at_the_end():
+    mask = jnp.asarray([False, True, True, False, True])
+    rows, count = newest(mask, 5)
+    assert int(count) == 3
+    assert rows.tolist() == [4, 2, 1, 4, 2]
+    assert newest(mask, 2)[0].tolist() == [4, 2]
 
 
 # Compiled once each: operation by operation they are hundreds of small programs.
@@ -68,8 +78,11 @@ def put(plan, state, box, key, valid=None):
     """Rows of the prior cut to `box` as the next round."""
     prior = CutPrior(plan.estimator.prior, box)
     if plan.method.latent_box(state.region, 0) is not None:
-        boxes = with_box(state.region.boxes, state.index, box)
-        state = state._replace(region=state.region._replace(boxes=boxes))
+        cut = isinstance(state.region, Cut)
+        boxes = state.region.boxes if cut else state.region
+        boxes = with_box(boxes, state.index, box)
+        region = state.region._replace(boxes=boxes) if cut else boxes
+        state = state._replace(region=region)
     count = plan.method.num_simulations
     theta = prior.from_latent(prior.sample_latent(key, count))
     valid = jnp.ones(count, bool) if valid is None else valid
@@ -162,6 +175,36 @@ def test_failed_rows_are_atoms_and_nothing_else(estimator, quick):
         for a, b in zip(
             jax.tree.leaves(other), jax.tree.leaves(prepared.frozen), strict=True
         ):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"truncated_rounds": 2},
+        pytest.param(
+            {"truncated_rounds": 1, "keep_prior_rows": False}, marks=pytest.mark.slow
+        ),
+    ],
+    ids=["boxes", "none left"],
+)
+def test_a_start_is_solved_however_many_rows_no_box_has_drawn(
+    estimator, quick, monkeypatch, settings
+):
+    """More of them than a start is solved on: it looks for the others behind them."""
+    monkeypatch.setattr(fitting, "MAX_SOLVE", 400)
+    plan, state = start(estimator, quick("apt", num_rounds=6, **settings))
+    for number in range(6):
+        state = put(plan, state, small(6.0), jax.random.key(number))
+    state = state._replace(index=jnp.int32(5))
+    solve = jax.jit(lambda state: prepare(plan, state, X_OBS).frozen)
+    found = solve(state)
+    for leaf in jax.tree.leaves(found):
+        assert bool(jnp.isfinite(leaf).all())
+    if settings["truncated_rounds"] == 2:
+        x = jnp.where(state.round[:, None] < 2, state.x, 1e6)
+        other = jax.tree.leaves(solve(state._replace(x=x)))
+        for a, b in zip(other, jax.tree.leaves(found), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
