@@ -1,6 +1,7 @@
 """`flowinv infer` on bad scans, bad flags and folders without a model."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -215,3 +216,15 @@ def test_no_interval_is_narrower_than_float32_tells():
     table = answer_table(uniform([20.0], [80.0], ["a"]), draws, None)
     (row,) = table.splitlines()[2:]
     assert row.split()[2:6] == ["20.0000019", "20.0000000", "..", "20.0000038"]
+
+
+def test_an_answer_of_two_ranges_says_so():
+    """Below the table, for that parameter alone."""
+    rng = np.random.default_rng(0)
+    far = rng.normal(30.0, 1.0, 4_000) + 20.0 * (rng.uniform(size=4_000) < 0.5)
+    draws = np.stack([far, rng.normal(40.0, 1.0, 4_000)], -1)
+    table = answer_table(uniform([20.0] * 2, [80.0] * 2, ["a", "b"]), draws, None)
+    *_, row, said = table.splitlines()
+    assert row.startswith("b ")
+    assert re.match(r"a is 28\.\d – 3\d\.\d \(5\d %\) or 4\d\.\d – 5\d\.\d", said)
+    assert said.endswith("between: its median and intervals say little.")

@@ -174,7 +174,7 @@ def _facts(fit: Fit, loss: float, seconds: float) -> dict[str, str]:
         "trained numbers": f"{weights:,}",
         "training time": f"{seconds:.0f} s",
         "steps": f"{int(np.max(fit.history['step'])):,}",
-        "validation loss": f"{loss:.4f}",
+        "validation loss": f"{loss:.4f}".replace("-", "−"),
         "end": fit.message,
     }
 

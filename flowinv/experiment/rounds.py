@@ -175,11 +175,12 @@ def facts_of(
         loss: mean validation loss of the last ones.
         seconds: that all took.
     """
+    many = "s" * (len(counts) != 1)
     return {
         "rounds": ", ".join(map(str, counts)),
         "simulations": f"{method.num_simulations:,} a round",
-        "time": f"{seconds:.0f} s for {len(counts)} observations",
-        "validation loss": f"{loss:.4f}",
+        "time": f"{seconds:.0f} s for {len(counts)} observation{many}",
+        "validation loss": f"{loss:.4f}".replace("-", "−"),
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from flowinv.diagnostics.answers import QUANTILES
 from flowinv.diagnostics.check import Numbers
+from flowinv.report.answer_text import ranges_apart
 from flowinv.report.content import Observation, ReportContent
 from flowinv.report.embed import embed_figure
 from flowinv.report.posterior_plots import scan_plot
@@ -115,9 +116,12 @@ def _note(content: ReportContent, observation: Observation) -> str:
         words += " The fit's ± is its reported standard error."
     if observation.scan_note:
         words += f" The scan as read: {observation.scan_note}."
-    if content.models[content.best].rounds:
+    model = content.models[content.best]
+    if model.rounds:
         words += " Inferred in rounds for this scan alone."
-    return f'<p class="note">{html.escape(words)}</p>'
+    apart = ranges_apart(content.names, model.answers[observation.label].samples)
+    said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in apart)
+    return f'{said}<p class="note">{html.escape(words)}</p>'
 
 
 def _scan(content: ReportContent, observation: Observation) -> str:

@@ -1,14 +1,16 @@
-"""The answer to one scan as a table for a terminal."""
+"""The answer to one scan as a table for a terminal, and what it cannot show."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from flowinv.diagnostics.answers import QUANTILES, summary
+from flowinv.diagnostics.modes import separate_parts
 from flowinv.priors.latent import Prior
+from flowinv.report.tables import to_precision
 from flowinv.tasks.task import ClassicalFit, Derived, Quantity, quantities
 
-__all__ = ["answer_table"]
+__all__ = ["answer_table", "ranges_apart"]
 
 
 def answer_table(
@@ -38,7 +40,31 @@ def answer_table(
         for row in rows
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join([*lines, *ranges_apart(prior.names, draws)])
+
+
+def ranges_apart(names: Sequence[str], draws: np.ndarray) -> list[str]:
+    """A sentence for each parameter whose draws lie in ranges apart.
+
+    Args:
+        names: of the parameters.
+        draws: of the posterior, `[n, D]`.
+    """
+    said = []
+    for name, own in zip(names, np.asarray(draws).T, strict=True):
+        parts = separate_parts(own)
+        if len(parts) > 1:
+            least = max(min(part.high - part.low for part in parts), 1e-12)
+            shown = " or ".join(
+                f"{to_precision(part.low, least)} – {to_precision(part.high, least)} "
+                f"({100 * part.share:.0f} %)"
+                for part in parts
+            )
+            said.append(
+                f"{name} is {shown}, with next to nothing between: "
+                "its median and intervals say little."
+            )
+    return said
 
 
 def _cells(

@@ -247,7 +247,9 @@ def scan_plot(
             _residual_panel(axes[1, column], grid[shown], x[part][shown], own)
         axes[0, column].set_title(name)
         axes[-1, column].set_xlabel(layout.position_label)
-        axes[0, column].set_xlim(low, high)
+        # Points on the very edge are shown whole.
+        room = 0.01 * (high - low)
+        axes[0, column].set_xlim(low - room, high + room)
     axes[0, 0].set_ylabel(layout.value_label)
     if rows == 2:
         axes[1, 0].set_ylabel("residual (sd)")

@@ -76,7 +76,8 @@ def _table(title: str, trace: RoundsTrace) -> str:
             percent(float(trace.mass_outside[i])),
             percent(float(trace.unsimulated[i])),
             percent(float(trace.sample_efficiency[i])),
-            number(float(trace.waste[i])),
+            # Scatter about a Gaussian's 0 has no sign to show.
+            f"{round(float(trace.waste[i]), 2) + 0.0:.2f}".replace("-", "−"),
             number(float(trace.distance[i])),
             number(float(trace.validation_loss[i])),
         ]

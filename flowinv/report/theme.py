@@ -34,7 +34,8 @@ th, td { padding: 0.28rem 0.9rem 0.28rem 0; text-align: left; vertical-align: ba
   border-bottom: 1px solid var(--grid); font-weight: 400; }
 th[scope="row"] { white-space: nowrap; }
 thead th { font-weight: 600; vertical-align: bottom; }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
 .summary { background: var(--card); border-radius: 8px; padding: 0.4rem 1.2rem 1rem; }
 .summary h2 { border: 0; margin: 0.6rem 0 0; }
 .summary td.caution, .summary td.trusted, .summary td.not-trusted { font-weight: 600; }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flowinv.diagnostics.table import CHECKS
+from flowinv.report.answer_section import answer_section
 from flowinv.report.content import (
     ModelResult,
     ReportContent,
@@ -123,6 +124,21 @@ def test_a_scan_of_the_users_own_comes_first(sequential, rounds_text):
     assert mine.label in first
     assert "Inferred in rounds" in first
     assert "truth" not in first
+
+
+def test_an_answer_of_two_ranges_says_so(small):
+    """Of the first screen's observation, whose own answer here has one range each."""
+    (name, model), *_ = small.models.items()
+    (label, answer), *_ = model.answers.items()
+    assert "next to nothing between" not in answer_section(small)
+    rng = np.random.default_rng(0)
+    draws = rng.normal(30.0, 1.0, (4_000, len(small.names)))
+    draws[:, 1] += 20.0 * (rng.uniform(size=4_000) < 0.5)
+    answers = {label: dataclasses.replace(answer, samples=np.float32(draws))}
+    model = dataclasses.replace(model, answers=answers)
+    found = answer_section(dataclasses.replace(small, models={name: model}))
+    assert found.count("next to nothing between") == 1
+    assert f"<p>{small.names[1]} is 28." in found
 
 
 def test_page_shows_rounds_only_where_there_are_some(text, rounds_text):
